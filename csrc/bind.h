@@ -1,0 +1,14 @@
+// What module.cpp calls: one function per room.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace ppo {
+
+void bind_support(pybind11::module_& m);
+void bind_advantage(pybind11::module_& m);
+void bind_distributions(pybind11::module_& m);
+void bind_envs(pybind11::module_& m);
+void bind_surrogate(pybind11::module_& m);
+
+}  // namespace ppo

@@ -1,0 +1,151 @@
+// Checked conversions between Python arguments and the views that kernels take. Every failure is a
+// TypeError or ValueError that names the function, the argument, what came and how to mend it. Nothing
+// is copied or converted silently.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <type_traits>
+
+#include "support/view.h"
+
+namespace ppo::arrays {
+
+namespace py = pybind11;
+
+inline std::string describe(const py::handle& object) {
+  return py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>();
+}
+
+inline std::string shape_text(const py::array& array) {
+  return py::str(array.attr("shape")).cast<std::string>();
+}
+
+inline std::string dtype_text(const py::array& array) {
+  return py::str(array.dtype()).cast<std::string>();
+}
+
+// An argument on its way into a kernel: who asks for it, under what name.
+struct Argument {
+  const char* function;
+  const char* name;
+
+  std::string start() const { return std::string(function) + ": " + name; }
+
+  [[noreturn]] void type_error(const std::string& rest) const {
+    throw py::type_error(start() + " " + rest);
+  }
+  [[noreturn]] void value_error(const std::string& rest) const {
+    throw py::value_error(start() + " " + rest);
+  }
+
+  py::array array(const py::handle& object) const {
+    if (!py::isinstance<py::array>(object)) {
+      type_error("must be a NumPy array, got " + describe(object) + "; wrap it in np.asarray(...)");
+    }
+    return py::reinterpret_borrow<py::array>(object);
+  }
+
+  // Whether the items are native T, by kind and size (int64 has two type numbers on Linux).
+  template <typename T>
+  static bool holds(const py::array& array) {
+    const py::dtype dtype = array.dtype();
+    const char kind = std::is_same_v<T, bool>        ? 'b'
+                      : std::is_floating_point_v<T> ? 'f'
+                      : std::is_signed_v<T>         ? 'i'
+                                                    : 'u';
+    return dtype.kind() == kind && dtype.itemsize() == static_cast<py::ssize_t>(sizeof(T)) &&
+           dtype.byteorder() != '>';
+  }
+
+  // float32 or float64; true for float32.
+  bool is_float32(const py::array& array) const {
+    if (holds<float>(array)) return true;
+    if (holds<double>(array)) return false;
+    type_error("must be float32 or float64, got " + dtype_text(array) + "; cast with " + name +
+               ".astype(np.float32)");
+  }
+
+  template <typename T>
+  void require_dtype(const py::array& array, const char* like) const {
+    if (!holds<T>(array)) {
+      const std::string want = py::str(py::dtype::of<T>()).template cast<std::string>();
+      type_error("must be " + want + " like " + like + ", got " + dtype_text(array) +
+                 "; cast with " + name + ".astype(np." + want + ")");
+    }
+  }
+
+  // Flags: bool, or uint8 holding 0 and 1.
+  void require_flags(const py::array& array) const {
+    if (!holds<bool>(array) && !holds<std::uint8_t>(array)) {
+      type_error("must be bool, got " + dtype_text(array) + "; cast with " + name +
+                 ".astype(bool)");
+    }
+  }
+
+  void require_shape(const py::array& array, std::initializer_list<py::ssize_t> shape,
+                     const char* like) const {
+    bool equal = array.ndim() == static_cast<py::ssize_t>(shape.size());
+    py::ssize_t axis = 0;
+    for (py::ssize_t size : shape) equal = equal && array.shape(axis++) == size;
+    if (equal) return;
+    std::string want = "(";
+    for (py::ssize_t size : shape) want += std::to_string(size) + ", ";
+    want.resize(want.size() - (shape.size() > 1 ? 2 : 1));
+    value_error("must have shape " + want + ")" + (*like ? std::string(" ") + like : "") +
+                ", got " + shape_text(array));
+  }
+
+  void require_writable(const py::array& array) const {
+    if (!array.writeable()) value_error("must be writable, got a read-only array");
+  }
+
+  // Elements between neighbours along an axis.
+  std::ptrdiff_t stride(const py::array& array, py::ssize_t axis) const {
+    const py::ssize_t bytes = array.strides(axis);
+    const py::ssize_t item = array.itemsize();
+    if (bytes % item != 0 || reinterpret_cast<std::uintptr_t>(array.data()) %
+                                     static_cast<std::uintptr_t>(item) != 0) {
+      value_error("is not aligned to its items; copy it with np.ascontiguousarray(" +
+                  std::string(name) + ")");
+    }
+    return bytes / item;
+  }
+
+  template <typename T>
+  View1<const T> view1(const py::array& array) const {
+    return {static_cast<const T*>(array.data()), stride(array, 0)};
+  }
+  template <typename T>
+  View2<const T> view2(const py::array& array) const {
+    return {static_cast<const T*>(array.data()), stride(array, 0), stride(array, 1)};
+  }
+  template <typename T>
+  View1<T> mutable_view1(py::array& array) const {
+    require_writable(array);
+    return {static_cast<T*>(array.mutable_data()), stride(array, 0)};
+  }
+  template <typename T>
+  View2<T> mutable_view2(py::array& array) const {
+    require_writable(array);
+    return {static_cast<T*>(array.mutable_data()), stride(array, 0), stride(array, 1)};
+  }
+};
+
+// Releases the GIL for work that is long enough to be worth it (about 10 us and more).
+class ReleaseGil {
+ public:
+  explicit ReleaseGil(bool worth) {
+    if (worth) release_.emplace();
+  }
+
+ private:
+  std::optional<py::gil_scoped_release> release_;
+};
+
+}  // namespace ppo::arrays

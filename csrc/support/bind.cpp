@@ -1,0 +1,66 @@
+// _core.build_info and the counter-based generator.
+#include <pybind11/numpy.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "bind.h"
+#include "support/counter_rng.h"
+#include "support/isa.h"
+#include "support/thread_pool.h"
+
+namespace ppo {
+namespace {
+
+namespace py = pybind11;
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = PPO_VERSION;
+  info["compiler"] = PPO_COMPILER;
+  info["flags"] = PPO_FLAGS_TEXT;
+  info["isa"] = isa_name(active_isa());
+  info["best_isa"] = isa_name(best_isa());
+  info["cuda"] = false;
+  info["threads"] = hardware_threads();
+  return info;
+}
+
+// A uniform permutation of 0 .. size-1: Fisher-Yates with Lemire's unbiased bounded integers
+// (D. Lemire, "Fast Random Integer Generation in an Interval", 2019).
+py::array_t<std::int64_t> permutation(std::uint64_t seed, std::uint64_t epoch, std::int64_t size) {
+  if (size < 0) throw py::value_error("permutation: size must not be negative");
+  py::array_t<std::int64_t> result(size);
+  std::int64_t* order = result.mutable_data();
+  for (std::int64_t i = 0; i < size; ++i) order[i] = i;
+  for (std::int64_t i = size - 1; i > 0; --i) {
+    const std::uint32_t bound = static_cast<std::uint32_t>(i + 1);
+    const std::uint32_t threshold = (0u - bound) % bound;
+    std::uint64_t product;
+    std::uint32_t attempt = 0;
+    do {
+      // Epochs count in the 64-bit step, positions in the id; a rejected draw takes the next word.
+      const Philox4x32 bits = counter_bits(seed, Stream::kPermutation,
+                                           static_cast<std::uint32_t>(i), epoch);
+      product = static_cast<std::uint64_t>(bits.word[attempt % 4]) * bound;
+    } while (static_cast<std::uint32_t>(product) < threshold && ++attempt < 4);
+    std::swap(order[i], order[product >> 32]);
+  }
+  return result;
+}
+
+}  // namespace
+
+void bind_support(py::module_& m) {
+  m.def("build_info", &build_info);
+  m.def("permutation", &permutation, py::arg("seed"), py::arg("epoch"), py::arg("size"));
+  m.def(
+      "counter_uniform",
+      [](std::uint64_t seed, std::uint32_t stream, std::uint32_t id, std::uint64_t step) {
+        return counter_uniform(seed, static_cast<Stream>(stream), id, step);
+      },
+      py::arg("seed"), py::arg("stream"), py::arg("id"), py::arg("step"));
+}
+
+}  // namespace ppo

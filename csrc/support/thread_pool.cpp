@@ -1,0 +1,164 @@
+#include "support/thread_pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+namespace ppo {
+namespace {
+
+void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_pause();
+#endif
+}
+
+struct Job {
+  detail::RangeFunction function = nullptr;
+  void* body = nullptr;
+  std::ptrdiff_t begin = 0;
+  std::ptrdiff_t end = 0;
+  int ranges = 0;
+
+  // Range r of `ranges`: sizes differ by one at most.
+  void run(int r) const {
+    const std::ptrdiff_t size = end - begin;
+    function(body, begin + size * r / ranges, begin + size * (r + 1) / ranges);
+  }
+};
+
+class Pool {
+ public:
+  // False where the pool is busy.
+  bool try_run(const Job& job) {
+    if (busy_.exchange(true, std::memory_order_acquire)) return false;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      // A new worker waits for the epoch after this one, which is the job posted below.
+      while (static_cast<int>(workers_.size()) < job.ranges - 1) {
+        const int index = static_cast<int>(workers_.size());
+        workers_.emplace_back(&Pool::work, this, index, epoch_.load(std::memory_order_relaxed));
+      }
+      job_ = job;
+      pending_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+      epoch_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    run_range(job, 0);
+    wait_for_workers();
+    const std::exception_ptr error = std::exchange(error_, nullptr);
+    busy_.store(false, std::memory_order_release);
+    if (error) std::rethrow_exception(error);
+    return true;
+  }
+
+ private:
+  [[noreturn]] void work(int index, unsigned seen) {
+    while (true) {
+      seen = wait_for_job(seen);
+      if (index + 1 < job_.ranges) run_range(job_, index + 1);
+      if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        done_.notify_one();
+      }
+    }
+  }
+
+  // A worker looks for work for a few microseconds before it sleeps: a rollout posts a job every few
+  // microseconds, and waking a sleeping thread costs more than the job.
+  unsigned wait_for_job(unsigned seen) {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      const unsigned epoch = epoch_.load(std::memory_order_acquire);
+      if (epoch != seen) return epoch;
+      pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    wake_.wait(lock, [&] { return epoch_.load(std::memory_order_acquire) != seen; });
+    return epoch_.load(std::memory_order_acquire);
+  }
+
+  void wait_for_workers() {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (pending_.load(std::memory_order_acquire) == 0) return;
+      pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [&] { return pending_.load(std::memory_order_acquire) == 0; });
+  }
+
+  void run_range(const Job& job, int r) {
+    try {
+      job.run(r);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+    }
+  }
+
+  static constexpr int kSpins = 1000;
+
+  std::atomic<bool> busy_{false};  // set by the thread whose job is running
+  std::mutex mutex_;               // guards what follows, and the two conditions
+  std::condition_variable wake_;
+  std::condition_variable done_;
+  std::vector<std::thread> workers_;
+  Job job_;
+  std::exception_ptr error_;
+  std::atomic<unsigned> epoch_{0};
+  std::atomic<int> pending_{0};
+};
+
+// Never destroyed: joining threads while the interpreter and its libraries are being unloaded is a
+// known source of hangs. The operating system ends sleeping workers with the process.
+std::atomic<Pool*> shared_pool{nullptr};
+
+Pool& pool() {
+  Pool* current = shared_pool.load(std::memory_order_acquire);
+  if (current != nullptr) return *current;
+#if defined(__unix__) || defined(__APPLE__)
+  // A forked child has none of its parent's threads: it forgets the pool and starts anew.
+  static const int registered = pthread_atfork(
+      nullptr, nullptr, [] { shared_pool.store(nullptr, std::memory_order_release); });
+  (void)registered;
+#endif
+  auto fresh = std::make_unique<Pool>();
+  if (shared_pool.compare_exchange_strong(current, fresh.get())) return *fresh.release();
+  return *current;
+}
+
+}  // namespace
+
+int hardware_threads() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+void detail::parallel_for(std::ptrdiff_t begin, std::ptrdiff_t end, int threads,
+                          RangeFunction function, void* body) {
+  const int ranges = static_cast<int>(std::min<std::ptrdiff_t>(threads, end - begin));
+  if (ranges <= 0) return;
+  const Job job{function, body, begin, end, ranges};
+  if (ranges > 1 && pool().try_run(job)) return;
+  for (int r = 0; r < ranges; ++r) job.run(r);
+}
+
+}  // namespace ppo

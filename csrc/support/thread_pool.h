@@ -1,0 +1,40 @@
+// One pool of std::threads for the whole process, shared by all environments and kernels. A second
+// OpenMP runtime beside torch's would fight with it, so there is none.
+//
+// parallel_for(begin, end, threads, body) cuts [begin, end) into `threads` contiguous ranges of nearly
+// equal size and runs body(range_begin, range_end) for each; the caller runs the first one. The cut
+// depends on the arguments only, never on timing. The first exception of any range is rethrown in
+// the caller after all ranges have ended. Nothing is allocated per call.
+//
+// Workers start on first use and live until the process ends. They are safe after fork: a child
+// that finds itself without its parent's threads starts its own. A call made while the pool is busy
+// (from another thread, or from inside a body) runs all its ranges itself instead of waiting.
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+namespace ppo {
+
+// Processors that this process may run on (its affinity mask, not the machine's count).
+int hardware_threads();
+
+namespace detail {
+
+using RangeFunction = void (*)(void* body, std::ptrdiff_t begin, std::ptrdiff_t end);
+
+void parallel_for(std::ptrdiff_t begin, std::ptrdiff_t end, int threads, RangeFunction run,
+                  void* body);
+
+}  // namespace detail
+
+template <typename Body>
+void parallel_for(std::ptrdiff_t begin, std::ptrdiff_t end, int threads, Body&& body) {
+  using Plain = std::remove_reference_t<Body>;
+  detail::parallel_for(
+      begin, end, threads,
+      [](void* erased, std::ptrdiff_t b, std::ptrdiff_t e) { (*static_cast<Plain*>(erased))(b, e); },
+      const_cast<std::remove_const_t<Plain>*>(&body));
+}
+
+}  // namespace ppo

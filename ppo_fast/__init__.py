@@ -1,0 +1,100 @@
+"""PPO and the family it came from, with every hot loop in C++.
+
+Three uses: train (`train`, `load`), drop fast advantages into other code (`gae`), and step many
+environments at once (`make_vec`). Names are resolved on first use, so that `import ppo_fast` loads
+neither torch nor Gymnasium.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ppo_fast import (
+        advantage,
+        algorithms,
+        bench,
+        config,
+        distributions,
+        envs,
+        learners,
+        reference,
+        rollout,
+        surrogate,
+        training,
+    )
+    from ppo_fast.advantage import GAE, gae
+    from ppo_fast.config import TrainConfig
+    from ppo_fast.envs import make_vec
+    from ppo_fast.info import build_info
+    from ppo_fast.surrogate import ppo_loss
+    from ppo_fast.training import Policy, TrainResult, load, train
+
+# Where each public name lives; a module's own name stands for the module.
+_HOMES = {
+    "GAE": "advantage",
+    "Policy": "training",
+    "TrainConfig": "config",
+    "TrainResult": "training",
+    "build_info": "info",
+    "gae": "advantage",
+    "load": "training",
+    "make_vec": "envs",
+    "ppo_loss": "surrogate",
+    "train": "training",
+}
+_MODULES = frozenset(
+    {
+        "advantage",
+        "algorithms",
+        "bench",
+        "config",
+        "distributions",
+        "envs",
+        "learners",
+        "reference",
+        "rollout",
+        "surrogate",
+        "training",
+    }
+)
+
+__all__ = [
+    "GAE",
+    "Policy",
+    "TrainConfig",
+    "TrainResult",
+    "__version__",
+    "advantage",
+    "algorithms",
+    "bench",
+    "build_info",
+    "config",
+    "distributions",
+    "envs",
+    "gae",
+    "learners",
+    "load",
+    "make_vec",
+    "ppo_loss",
+    "reference",
+    "rollout",
+    "surrogate",
+    "train",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

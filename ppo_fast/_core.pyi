@@ -1,0 +1,93 @@
+# The native kernels. Arguments are checked here, in C++ (csrc/*/bind.cpp); documentation is at the Python
+# functions that call these.
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppo_fast.info import BuildInfo
+
+class NativeEnvInfo(TypedDict):
+    obs_size: int
+    obs_dtype: str
+    num_actions: int
+    reset_bounds: tuple[float, float]
+    params: tuple[str, ...]
+
+def build_info() -> BuildInfo: ...
+def native_envs() -> dict[str, NativeEnvInfo]: ...
+def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]: ...
+def counter_uniform(seed: int, stream: int, id: int, step: int) -> float: ...
+def gae(
+    rewards: NDArray[Any],
+    values: NDArray[Any],
+    gamma: float,
+    gae_lambda: float,
+    last_values: NDArray[Any] | None,
+    terminated: NDArray[Any] | None,
+    truncated: NDArray[Any] | None,
+    final_values: NDArray[Any] | None,
+    out: tuple[NDArray[Any], NDArray[Any]] | None,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def categorical_sample(
+    logits: NDArray[np.float32],
+    seed: int,
+    first_id: int,
+    step: int,
+    greedy: bool,
+    actions: NDArray[np.int64],
+    logp: NDArray[np.float32],
+) -> None: ...
+def categorical_ppo_loss(
+    logits: NDArray[Any],
+    actions: NDArray[np.int64],
+    old_logp: NDArray[Any],
+    advantages: NDArray[Any],
+    values: NDArray[Any],
+    returns: NDArray[Any],
+    clip_range: float,
+    entropy_coef: float,
+    value_coef: float,
+    normalize_advantages: bool,
+) -> tuple[float, NDArray[Any], NDArray[Any], NDArray[np.float64]]: ...
+
+class VectorEnv:
+    def __init__(
+        self,
+        name: str,
+        num_envs: int,
+        num_threads: int | None,
+        autoreset: int,
+        max_episode_steps: int | None,
+    ) -> None: ...
+    @property
+    def num_threads(self) -> int: ...
+    def reset(
+        self,
+        seeds: list[int | None],
+        selected: NDArray[np.bool_] | None,
+        low: float,
+        high: float,
+    ) -> NDArray[Any]: ...
+    def step(
+        self, actions: Any
+    ) -> tuple[
+        NDArray[Any],
+        NDArray[np.float64],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        NDArray[Any] | None,
+    ]: ...
+    def step_into(
+        self,
+        actions: Any,
+        obs: NDArray[Any],
+        rewards: NDArray[Any],
+        terminated: NDArray[Any],
+        truncated: NDArray[Any],
+        final_obs: NDArray[Any] | None,
+    ) -> int: ...
+    def get_state(self) -> NDArray[np.uint8]: ...
+    def set_state(self, state: NDArray[np.uint8]) -> None: ...
+    def set_param(self, name: str, value: bool) -> bool: ...
+    def first_over(self) -> int: ...

@@ -1,0 +1,20 @@
+"""Vectorised environments: native ones in C++, and any Gymnasium environment behind the same calls.
+
+Importing this module registers the native environments with Gymnasium as `ppo_fast/<id>`.
+"""
+
+from ppo_fast.envs.make import make_stepper, make_vec
+from ppo_fast.envs.native import NativeVectorEnv
+from ppo_fast.envs.specs import NATIVE_SPECS, NativeSpec, register
+from ppo_fast.envs.stepping import Stepper
+
+__all__ = [
+    "NATIVE_SPECS",
+    "NativeSpec",
+    "NativeVectorEnv",
+    "Stepper",
+    "make_stepper",
+    "make_vec",
+]
+
+register()

@@ -1,0 +1,114 @@
+"""One way to step for training: `Stepper`, and the adapters that give it to Gymnasium environments.
+
+A stepper is in SAME_STEP autoreset: where an episode ends, `obs` already holds the first observation of
+the next one and `final_obs` the last of the old one, which is what a truncated value needs.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+Spaces = gymnasium.spaces.Space[Any]
+
+
+class Stepper(Protocol):
+    """What the training loop needs of a batch of environments. NativeVectorEnv is one."""
+
+    num_envs: int
+    single_observation_space: Spaces
+    single_action_space: Spaces
+
+    def reset(self, *, seed: Sequence[int | None]) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Start all episodes; observations [N, ...]."""
+        ...
+
+    def step_into(
+        self,
+        actions: NDArray[Any],
+        obs: NDArray[Any],
+        rewards: NDArray[Any],
+        terminated: NDArray[Any],
+        truncated: NDArray[Any],
+        final_obs: NDArray[Any],
+    ) -> int:
+        """Step all; returns how many episodes ended."""
+        ...
+
+    def close(self) -> None:
+        """Release what the environments hold."""
+        ...
+
+
+class SingleEnvStepper:
+    """One Gymnasium environment, stepped directly: no vector wrapper, no copies of infos."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        self.num_envs = 1
+        self.single_observation_space: Spaces = env.observation_space
+        self.single_action_space: Spaces = env.action_space
+        self._env = env
+
+    def reset(self, *, seed: Sequence[int | None]) -> tuple[NDArray[Any], dict[str, Any]]:
+        obs, info = self._env.reset(seed=seed[0])
+        return np.asarray(obs)[None], info
+
+    def step_into(
+        self,
+        actions: NDArray[Any],
+        obs: NDArray[Any],
+        rewards: NDArray[Any],
+        terminated: NDArray[Any],
+        truncated: NDArray[Any],
+        final_obs: NDArray[Any],
+    ) -> int:
+        new_obs, reward, is_terminated, is_truncated, _ = self._env.step(actions[0])
+        ended = bool(is_terminated or is_truncated)
+        if ended:
+            final_obs[0] = new_obs
+            new_obs, _ = self._env.reset()
+        obs[0] = new_obs
+        rewards[0] = reward
+        terminated[0] = is_terminated
+        truncated[0] = is_truncated
+        return int(ended)
+
+    def close(self) -> None:
+        self._env.close()
+
+
+class VectorEnvStepper:
+    """A Gymnasium VectorEnv in SAME_STEP mode."""
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        self.num_envs = env.num_envs
+        self.single_observation_space: Spaces = env.single_observation_space
+        self.single_action_space: Spaces = env.single_action_space
+        self._env = env
+
+    def reset(self, *, seed: Sequence[int | None]) -> tuple[NDArray[Any], dict[str, Any]]:
+        obs, infos = self._env.reset(seed=list(seed))  # type: ignore[arg-type]
+        return np.asarray(obs), infos
+
+    def step_into(
+        self,
+        actions: NDArray[Any],
+        obs: NDArray[Any],
+        rewards: NDArray[Any],
+        terminated: NDArray[Any],
+        truncated: NDArray[Any],
+        final_obs: NDArray[Any],
+    ) -> int:
+        obs[:], rewards[:], terminated[:], truncated[:], infos = self._env.step(actions)
+        if "final_obs" not in infos:
+            return 0
+        ended = np.flatnonzero(infos["_final_obs"])
+        for i in ended:
+            final_obs[i] = infos["final_obs"][i]
+        return len(ended)
+
+    def close(self) -> None:
+        self._env.close()

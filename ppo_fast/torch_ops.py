@@ -1,0 +1,86 @@
+"""The kernels as torch operators: `torch.ops.ppo_fast.*` with fake kernels, and their autograd.
+
+Tensors cross into C++ without copies. Gradients are computed in the forward pass and saved, so the
+operators themselves need no autograd formula; the `autograd.Function` outside hands them on.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ppo_fast import _core
+from ppo_fast.surrogate import STATS
+
+torch.library.define(
+    "ppo_fast::categorical_ppo_loss",
+    "(Tensor logits, Tensor values, Tensor actions, Tensor old_logp, Tensor advantages, "
+    "Tensor returns, float clip_range, float entropy_coef, float value_coef, "
+    "bool normalize_advantages) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("ppo_fast::categorical_ppo_loss", "CPU")
+def _categorical_ppo_loss(
+    logits: Tensor,
+    values: Tensor,
+    actions: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    clip_range: float,
+    entropy_coef: float,
+    value_coef: float,
+    normalize_advantages: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    loss, logits_gradient, values_gradient, stats = _core.categorical_ppo_loss(
+        logits.detach().numpy(),
+        actions.numpy(),
+        old_logp.detach().numpy(),
+        advantages.detach().numpy(),
+        values.detach().numpy(),
+        returns.detach().numpy(),
+        clip_range,
+        entropy_coef,
+        value_coef,
+        normalize_advantages,
+    )
+    return (
+        torch.tensor(loss, dtype=logits.dtype),
+        torch.from_numpy(logits_gradient),
+        torch.from_numpy(values_gradient),
+        torch.from_numpy(stats),
+    )
+
+
+@torch.library.register_fake("ppo_fast::categorical_ppo_loss")
+def _categorical_ppo_loss_fake(
+    logits: Tensor, values: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return (
+        logits.new_empty(()),
+        torch.empty_like(logits, memory_format=torch.contiguous_format),
+        torch.empty_like(values, memory_format=torch.contiguous_format),
+        logits.new_empty(len(STATS), dtype=torch.float64),
+    )
+
+
+class CategoricalPpoLoss(torch.autograd.Function):
+    """(loss, stats [len(STATS)]); arguments as of the operator."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, values: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        loss, logits_gradient, values_gradient, stats = (
+            torch.ops.ppo_fast.categorical_ppo_loss(logits, values, *rest)
+        )
+        ctx.save_for_backward(logits_gradient, values_gradient)
+        ctx.mark_non_differentiable(stats)
+        return loss, stats
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        logits_gradient, values_gradient = ctx.saved_tensors
+        rest = (None,) * 8
+        return logits_gradient * loss_gradient, values_gradient * loss_gradient, *rest
