@@ -5,14 +5,15 @@ from typing import Any
 _PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("CartPole-v1", "ppo-clip"): {
         "total_steps": 200_000,
-        "num_envs": 8,
-        "num_steps": 128,
-        "num_epochs": 10,
+        "num_envs": 32,
+        "num_steps": 64,
+        "num_epochs": 4,
         "minibatch_size": 256,
-        "learning_rate": 2e-3,
-        "gamma": 0.98,
-        "gae_lambda": 0.8,
+        "learning_rate": 4e-3,
+        "gamma": 0.99,
+        "gae_lambda": 0.9,
         "entropy_coef": 0.0,
+        "target_return": 475.0,
     },
 }
 

@@ -19,8 +19,12 @@ class Actor(Protocol):
         logp: NDArray[np.float32],
         *,
         step: int,
+        deterministic: bool = False,
     ) -> None:
-        """Draw actions [N] for observations [N, ...], with their log-probabilities [N]."""
+        """Draw actions [N] for observations [N, ...], with their log-probabilities [N].
+
+        `step` counts the draws of a run; `deterministic` takes the most probable actions instead.
+        """
         ...
 
 

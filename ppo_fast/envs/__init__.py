@@ -3,7 +3,7 @@
 Importing this module registers the native environments with Gymnasium as `ppo_fast/<id>`.
 """
 
-from ppo_fast.envs.make import make_stepper, make_vec
+from ppo_fast.envs.make import make_stepper, make_vec, require_known
 from ppo_fast.envs.native import NativeVectorEnv
 from ppo_fast.envs.specs import NATIVE_SPECS, NativeSpec, register
 from ppo_fast.envs.stepping import Stepper
@@ -15,6 +15,7 @@ __all__ = [
     "Stepper",
     "make_stepper",
     "make_vec",
+    "require_known",
 ]
 
 register()

@@ -76,7 +76,7 @@ def make_vec(
             max_episode_steps=limit,
             **env_kwargs,
         )
-    _require_known(env_id)
+    require_known(env_id)
     if max_episode_steps is not None:
         env_kwargs["max_episode_steps"] = max_episode_steps
     return gymnasium.make_vec(
@@ -91,7 +91,7 @@ def make_vec(
 def make_stepper(env_id: str, num_envs: int, *, num_threads: int | None = None) -> Stepper:
     """The environments of a training run: native, a single Gymnasium one, or a Gymnasium batch."""
     if native_spec(env_id) is None and num_envs == 1:
-        _require_known(env_id)
+        require_known(env_id)
         return SingleEnvStepper(gymnasium.make(env_id))
     env = make_vec(
         env_id, num_envs, num_threads=num_threads, autoreset_mode=AutoresetMode.SAME_STEP
@@ -105,8 +105,10 @@ def original_id(env_id: str) -> str:
     return env_id if spec is None else spec.env_id
 
 
-def _require_known(env_id: str) -> None:
-    """Refuse an id that Gymnasium does not know, with the ids that look like it."""
+def require_known(env_id: str) -> None:
+    """Refuse an id that neither we nor Gymnasium know, with the ids that look like it."""
+    if native_spec(env_id) is not None:
+        return
     try:
         gymnasium.spec(env_id)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:

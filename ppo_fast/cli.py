@@ -1,0 +1,297 @@
+"""The `ppo-fast` command: train, eval, bench, info.
+
+Errors are one line on standard error; exit status 2 for wrong usage, 1 for other errors, 130 after
+Ctrl-C.
+"""
+
+import contextlib
+import dataclasses
+import io
+import platform
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ppo_fast.config import TrainConfig
+from ppo_fast.extras import require
+
+_OVERVIEW = """\
+usage: ppo-fast COMMAND ...
+
+  train ENV           train an agent, e.g. ppo-fast train CartPole-v1
+  train --resume RUN  go on with a run that was stopped
+  eval RUN            play episodes of a trained agent on Gymnasium's own environment
+  bench [NAME]        measure throughput against what else is installed
+  info                version, compiler, instruction set, CUDA, threads
+
+ppo-fast COMMAND --help lists the options of a command."""
+
+
+class UsageError(Exception):
+    """Wrong arguments: exit status 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    if not args or args[0] in ("-h", "--help"):
+        print(_OVERVIEW)
+        return 0 if args else 2
+    if args[0] == "--version":
+        print(metadata.version("ppo-fast"))
+        return 0
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "eval": _eval,
+        "bench": _bench,
+        "info": _info,
+    }
+    command = commands.get(args[0])
+    if command is None:
+        return _fail(f"unknown command {args[0]!r}; there are {', '.join(commands)}", 2)
+    try:
+        return command(args[1:])
+    except UsageError as error:
+        return _fail(str(error), 2, args[0])
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+        return _fail(str(error), 1, args[0])
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "stopped", 130, args[0])
+
+
+def _train(args: list[str]) -> int:
+    if any(arg.split("=")[0] == "--resume" for arg in args):
+        resume: _ResumeOptions = _parse(
+            _ResumeOptions, args, "train", description="Go on with a run that was stopped."
+        )
+        return _report(resume=resume.resume)
+    tyro = require("tyro")
+    env_id = args[0] if args and not args[0].startswith("-") else None
+    wants_help = "-h" in args or "--help" in args
+    if env_id is None and not wants_help:
+        raise UsageError("give an environment first, e.g. ppo-fast train CartPole-v1")
+    from ppo_fast.envs import require_known
+
+    with _usage_errors():
+        if env_id is not None and not wants_help:
+            require_known(env_id)
+        algorithm = _value_of("--algorithm", args) or "ppo-clip"
+        default = TrainConfig.preset(env_id or "", algorithm=algorithm)
+    config = _parse(
+        TrainConfig,
+        args,
+        "train",
+        default=dataclasses.replace(default, env_id=tyro.MISSING),
+        description="Train an agent. Defaults are the preset of the environment, where it has one. "
+        "Go on with a stopped run by: ppo-fast train --resume RUN",
+    )
+    return _report(config=config)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ResumeOptions:
+    resume: Path | None = None
+    """Folder of the run; its own settings hold, so it takes no others."""
+
+
+def _report(config: TrainConfig | None = None, resume: Path | None = None) -> int:
+    """Train and say what came of it."""
+    from ppo_fast.training import train
+
+    result = train(config, resume=resume, progress=True)
+    seconds = result.metrics["seconds"][-1]
+    steps = result.metrics["steps"][-1]
+    print(f"trained {steps:,.0f} steps in {seconds:.1f} s ({steps / seconds:,.0f} steps/s)")
+    if result.evaluation is not None:
+        _print_evaluation(result.evaluation, result.config.env_id)
+    print(f"{result.out}/  learning_curve.png  metrics.csv  checkpoint.pt  summary.json")
+    print(f"again: ppo-fast eval {result.out}")
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalOptions:
+    run: Path
+    """Folder of a training run."""
+    episodes: int = 100
+    """How many episodes to play."""
+    seed: int = 0
+    """Chooses the initial states."""
+    stochastic: bool = False
+    """Draw actions from the policy instead of taking the most probable."""
+    video: bool = False
+    """Write the first episode as an mp4 into the run's folder."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ValueError(f"--episodes must be at least 1, got {self.episodes}")
+        if self.seed < 0:
+            raise ValueError(f"--seed must not be negative, got {self.seed}")
+
+
+def _eval(args: list[str]) -> int:
+    options: _EvalOptions = _parse(
+        _EvalOptions,
+        args,
+        "eval",
+        description="Play episodes of a trained agent on Gymnasium's own environment.",
+    )
+    if options.video:
+        for module in ("moviepy", "pygame"):
+            require(module, "video")
+    from ppo_fast.training import evaluate, load
+
+    policy = load(options.run)
+    videos = options.run / "videos"
+    evaluation = evaluate(
+        policy,
+        episodes=options.episodes,
+        seed=options.seed,
+        deterministic=not options.stochastic,
+        video_folder=videos if options.video else None,
+    )
+    _print_evaluation(evaluation, policy.config.env_id)
+    if options.video:
+        print(f"video: {max(videos.glob('*.mp4'), key=lambda path: path.stat().st_mtime)}")
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _BenchOptions:
+    name: str = "all"
+    """What to measure: envs, train or all."""
+    seconds: float = 1.0
+    """How long to measure each entry."""
+
+    def __post_init__(self) -> None:
+        from ppo_fast.bench import BENCHMARKS
+
+        if self.name != "all" and self.name not in BENCHMARKS:
+            known = ", ".join(BENCHMARKS)
+            raise ValueError(f"unknown benchmark {self.name!r}; there are {known} and all")
+        if not self.seconds > 0:
+            raise ValueError(f"--seconds must be positive, got {self.seconds}")
+
+
+def _bench(args: list[str]) -> int:
+    # The name is given as in `ppo-fast bench envs`; tyro has no optional positional arguments.
+    if args and not args[0].startswith("-"):
+        args = ["--name", *args]
+    options: _BenchOptions = _parse(
+        _BenchOptions,
+        args,
+        "bench",
+        description="Measure throughput side by side with what else is installed.",
+    )
+    from ppo_fast.bench import BENCHMARKS
+
+    for name in BENCHMARKS if options.name == "all" else (options.name,):
+        BENCHMARKS[name](seconds=options.seconds)
+    return 0
+
+
+def _info(args: list[str]) -> int:
+    if args in (["-h"], ["--help"]):
+        print("usage: ppo-fast info\n\nFacts about this installation, for bug reports.")
+        return 0
+    if args:
+        raise UsageError(f"takes no arguments, got {' '.join(args)}")
+    from ppo_fast.info import build_info
+
+    facts: dict[str, Any] = {**build_info()}
+    facts["cuda"] = "yes" if facts["cuda"] else "no (not built)"
+    if facts["isa"] != facts["best_isa"]:
+        facts["isa"] = f"{facts['isa']} (of {facts['best_isa']})"
+    del facts["best_isa"]
+    facts["python"] = platform.python_version()
+    for package in ("numpy", "gymnasium", "torch"):
+        try:
+            facts[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            facts[package] = "not installed"
+    for name, value in facts.items():
+        print(f"{name:<10} {value}")
+    return 0
+
+
+def _parse(options: Any, args: list[str], command: str, **settings: Any) -> Any:
+    """tyro.cli with its boxed usage errors turned into a single line."""
+    tyro = require("tyro")
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors), _usage_errors():
+            return tyro.cli(
+                tyro.conf.PositionalRequiredArgs[options],
+                args=args,
+                prog=f"ppo-fast {command}",
+                **settings,
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UsageError(_one_line(errors.getvalue())) from None
+
+
+@contextlib.contextmanager
+def _usage_errors() -> Any:
+    """A value that a config refuses was given on the command line."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise UsageError(_plain(str(error))) from None
+
+
+def _one_line(box: str) -> str:
+    """The message inside a box that tyro draws, and the option that it suggests."""
+    sections: list[list[str]] = [[]]
+    for line in box.splitlines():
+        if not line.startswith(("│", "|")):
+            continue
+        text = line.strip("│| ")
+        if text.startswith(("─", "-----")):
+            sections.append([])
+        else:
+            sections[-1].append(text)
+    message = _plain(" ".join(sections[0])) or "wrong arguments"
+    for section in sections[1:]:
+        if section and section[0].startswith("Perhaps you meant"):
+            option = next((line.split()[0] for line in section if line.startswith("--")), None)
+            if option:
+                message += f"; did you mean {option}?"
+    return message
+
+
+def _plain(message: str) -> str:
+    """A message without the names of our classes, which mean nothing on a command line."""
+    return re.sub(r"(Error parsing )?_?(TrainConfig|\w+Options)(, arguments)?: ", "", message)
+
+
+def _value_of(option: str, args: list[str]) -> str | None:
+    """The value of an option that decides about the defaults of the others."""
+    for arg, following in zip(args, [*args[1:], None], strict=True):
+        if arg == option:
+            return following
+        if arg.startswith(f"{option}="):
+            return arg.partition("=")[2]
+    return None
+
+
+def _print_evaluation(evaluation: Any, env_id: str) -> None:
+    verdict = {True: ", solved", False: ", not solved", None: ""}[evaluation.solved]
+    print(
+        f"{env_id}: mean return {evaluation.mean_return:.1f} +- {evaluation.std_return:.1f} over "
+        f"{len(evaluation.returns)} episodes on Gymnasium's environment{verdict}"
+    )
+
+
+def _fail(message: str, status: int, command: str = "") -> int:
+    name = f"ppo-fast {command}".strip()
+    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

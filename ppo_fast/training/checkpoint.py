@@ -1,0 +1,55 @@
+"""Checkpoints: one file from which a run goes on, or a policy is loaded.
+
+A checkpoint is a torch file of tensors, numbers and strings. It is read with weights_only, so opening a
+foreign file never runs code.
+"""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FILE_NAME = "checkpoint.pt"
+FORMAT = "ppo-fast checkpoint"
+VERSION = 1
+
+
+def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
+    """Write `content` into a run's folder, so that a crash leaves the old checkpoint or the new."""
+    path = folder / FILE_NAME
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        torch.save({"format": FORMAT, "version": VERSION, **content}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the checkpoint of a run's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If the file is truncated, damaged, not ours or of a newer version.
+    """
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {FILE_NAME}; give the folder of a training run")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError):
+        raise ValueError(
+            f"{path} cannot be read: it is truncated, damaged or no ppo-fast checkpoint"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is no ppo-fast checkpoint")
+    if content.get("version") != VERSION:
+        raise ValueError(
+            f"{path} is a checkpoint of version {content.get('version')}; this is version {VERSION}"
+        )
+    return content

@@ -1,0 +1,112 @@
+"""Evaluation on Gymnasium's own environment, never on ours: what a score is worth must not depend on
+the code that earned it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from ppo_fast.envs.make import original_id
+from ppo_fast.training.policy import Policy
+
+# Environments that play side by side; no result depends on it.
+_PARALLEL = 10
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of evaluation episodes.
+
+    Attributes:
+        returns: Sum of rewards of each episode [episodes].
+        lengths: Steps of each episode [episodes].
+        solved: Whether the mean return reaches the environment's reward_threshold; None if it has
+            none.
+    """
+
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    solved: bool | None
+
+    @property
+    def mean_return(self) -> float:
+        return float(self.returns.mean())
+
+    @property
+    def std_return(self) -> float:
+        return float(self.returns.std())
+
+
+def evaluate(
+    policy: Policy,
+    *,
+    episodes: int,
+    seed: int = 0,
+    deterministic: bool = True,
+    video_folder: Path | None = None,
+) -> Evaluation:
+    """Play whole episodes of the environment that the policy was trained on.
+
+    Parameters
+    ----------
+    policy
+        Who plays.
+    episodes
+        How many; episode k starts from a seed made of `seed` and k.
+    seed
+        Chooses the initial states.
+    deterministic
+        Take the most probable actions; else draw.
+    video_folder
+        Write the first episode as an mp4 into this folder.
+    """
+    if episodes < 1:
+        raise ValueError(f"evaluate: episodes must be at least 1, got {episodes}")
+    env_id = original_id(policy.config.env_id)
+    seeds = np.random.SeedSequence([seed, 0x6576616C]).generate_state(episodes)
+    returns = np.zeros(episodes)
+    lengths = np.zeros(episodes, np.int64)
+    envs = [
+        _make(env_id, video_folder if k == 0 else None) for k in range(min(_PARALLEL, episodes))
+    ]
+    try:
+        playing: dict[int, int] = {}  # environment -> episode
+        obs = {}
+        waiting = iter(range(episodes))
+        for k, episode in zip(range(len(envs)), waiting, strict=False):
+            playing[k] = episode
+            obs[k], _ = envs[k].reset(seed=int(seeds[episode]))
+        while playing:
+            order = list(playing)
+            actions = policy.predict(
+                np.stack([obs[k] for k in order]), deterministic=deterministic
+            )
+            for k, action in zip(order, actions, strict=True):
+                obs[k], reward, terminated, truncated, _ = envs[k].step(action)
+                returns[playing[k]] += float(reward)
+                lengths[playing[k]] += 1
+                if not (terminated or truncated):
+                    continue
+                episode_or_none = next(waiting, None)
+                if episode_or_none is None:
+                    del playing[k]
+                else:
+                    playing[k] = episode_or_none
+                    obs[k], _ = envs[k].reset(seed=int(seeds[episode_or_none]))
+    finally:
+        for env in envs:
+            env.close()
+    threshold = gymnasium.spec(env_id).reward_threshold
+    solved = None if threshold is None else bool(returns.mean() >= threshold)
+    return Evaluation(returns, lengths, solved)
+
+
+def _make(env_id: str, video_folder: Path | None) -> gymnasium.Env[object, object]:
+    if video_folder is None:
+        return gymnasium.make(env_id)
+    env = gymnasium.make(env_id, render_mode="rgb_array")
+    return gymnasium.wrappers.RecordVideo(
+        env, str(video_folder), episode_trigger=lambda episode: episode == 0, name_prefix="episode"
+    )

@@ -1,0 +1,146 @@
+"""What a run measures: finished episodes, metrics.csv, TensorBoard events."""
+
+import csv
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppo_fast.extras import require
+from ppo_fast.rollout import Rollout
+
+# Columns that depend on the clock: two runs of one seed are equal in all others.
+TIME_COLUMNS = ("seconds", "steps_per_second")
+
+Row = dict[str, float]
+
+
+class EpisodeTracker:
+    """Returns and lengths of finished episodes, across rollouts."""
+
+    def __init__(self, num_envs: int, window: int = 100) -> None:
+        self.count = 0
+        self._returns: deque[float] = deque(maxlen=window)
+        self._lengths: deque[int] = deque(maxlen=window)
+        self._open_return = np.zeros(num_envs)
+        self._open_length = np.zeros(num_envs, np.int64)
+
+    @property
+    def mean_return(self) -> float:
+        """Mean return of the last 100 episodes; NaN before the first has ended."""
+        return float(np.mean(self._returns)) if self._returns else float("nan")
+
+    @property
+    def mean_length(self) -> float:
+        """Mean length of the last 100 episodes; NaN before the first has ended."""
+        return float(np.mean(self._lengths)) if self._lengths else float("nan")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the window of the means holds its 100 episodes."""
+        return len(self._returns) == self._returns.maxlen
+
+    def add(self, rollout: Rollout) -> None:
+        """Count the episodes that ended in a rollout, in the order in which they did."""
+        done = rollout.terminated | rollout.truncated
+        for t in range(rollout.num_steps):
+            self._open_return += rollout.rewards[t]
+            self._open_length += 1
+            if not done[t].any():
+                continue
+            ended = done[t]
+            self._returns.extend(self._open_return[ended].tolist())
+            self._lengths.extend(self._open_length[ended].tolist())
+            self.count += int(ended.sum())
+            self._open_return[ended] = 0
+            self._open_length[ended] = 0
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "count": self.count,
+            "returns": list(self._returns),
+            "lengths": list(self._lengths),
+            "open_return": self._open_return.tolist(),
+            "open_length": self._open_length.tolist(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+        self._returns.extend(state["returns"])
+        self._lengths.extend(state["lengths"])
+        self._open_return = np.array(state["open_return"], np.float64)
+        self._open_length = np.array(state["open_length"], np.int64)
+
+
+class MetricsWriter:
+    """A row per update into metrics.csv and TensorBoard."""
+
+    def __init__(self, folder: Path, rows: list[Row]) -> None:
+        """Start with the rows of the run so far (none for a new one)."""
+        events = require("tensorboard.summary.writer.event_file_writer")
+        self.rows: list[Row] = []
+        self._file: TextIO = (folder / "metrics.csv").open("w", newline="")
+        self._csv: Any = None
+        self._events = None
+        for row in rows:
+            self.add(row)
+        self._events = events.EventFileWriter(str(folder))
+
+    def add(self, row: Row) -> None:
+        """Append a row; every row has the columns of the first."""
+        if self._csv is None:
+            self._csv = csv.DictWriter(self._file, list(row))
+            self._csv.writeheader()
+        self._csv.writerow(row)
+        self.rows.append(row)
+        if self._events is not None:
+            self._events.add_event(_event(row))
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if self._events is not None:
+            self._events.flush()
+
+    def close(self) -> None:
+        self.flush()
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def read_metrics(folder: Path, updates: int) -> list[Row]:
+    """The first `updates` rows of a run's metrics.csv."""
+    path = folder / "metrics.csv"
+    with path.open(newline="") as file:
+        rows = [
+            {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
+        ]
+    if len(rows) < updates:
+        raise ValueError(f"{path} has {len(rows)} rows but its checkpoint is of update {updates}")
+    return rows[:updates]
+
+
+def columns(rows: list[Row]) -> dict[str, NDArray[np.float64]]:
+    """Rows as arrays by name, each [updates]."""
+    if not rows:
+        return {}
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _event(row: Row) -> Any:
+    """All numbers of a row as one TensorBoard event."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    values = [
+        Summary.Value(tag=name, simple_value=value)
+        for name, value in row.items()
+        if name not in ("update", "steps")
+    ]
+    return Event(wall_time=time.time(), step=int(row["steps"]), summary=Summary(value=values))

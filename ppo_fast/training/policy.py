@@ -1,0 +1,110 @@
+"""Policy: a trained actor, ready to be asked for actions."""
+
+import os
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from ppo_fast.config import TrainConfig
+from ppo_fast.learners import Learner, make_learner
+from ppo_fast.training.checkpoint import load_checkpoint
+
+
+class Policy:
+    """Actions for observations, as a training run learned them.
+
+    Attributes:
+        config: The settings of the run.
+    """
+
+    def __init__(self, config: TrainConfig, learner: Learner, obs_size: int) -> None:
+        self.config = config
+        self._learner = learner
+        self._obs_size = obs_size
+        self._calls = 0
+
+    def predict(
+        self, obs: Any, *, deterministic: bool = True
+    ) -> NDArray[np.int64]:
+        """Choose actions.
+
+        Parameters
+        ----------
+        obs
+            One observation [D] or a batch [N, D].
+        deterministic
+            Take the most probable action; else draw from the policy, reproducibly: the k-th call
+            of a freshly loaded policy always draws the same.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64, a scalar array for one observation, else [N].
+
+        Raises
+        ------
+        ValueError
+            If the observations are not of the environment's size.
+        """
+        rows = np.asarray(obs, np.float32)
+        single = rows.ndim == 1
+        if single:
+            rows = rows[None]
+        if rows.ndim != 2 or rows.shape[1] != self._obs_size:
+            raise ValueError(
+                f"predict: obs must have shape ({self._obs_size},) or (N, {self._obs_size}), "
+                f"got {np.shape(obs)}"
+            )
+        actions = np.empty(len(rows), np.int64)
+        logp = np.empty(len(rows), np.float32)
+        self._learner.act(
+            np.ascontiguousarray(rows),
+            actions,
+            logp,
+            step=self._calls,
+            deterministic=deterministic,
+        )
+        if not deterministic:
+            self._calls += 1
+        return actions[0] if single else actions
+
+
+def load(folder: str | os.PathLike[str]) -> Policy:
+    """Load the policy of a training run.
+
+    Parameters
+    ----------
+    folder
+        The run's folder, e.g. `"runs/cartpole"`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no checkpoint.
+    ValueError
+        If the checkpoint is truncated, damaged or not ours.
+    """
+    content = load_checkpoint(folder)
+    config = TrainConfig.from_json(content["config"])
+    learner = make_learner(config, content["obs_size"], content["num_actions"])
+    learner.load_state(content["learner"])
+    return Policy(config, learner, content["obs_size"])
+
+
+def flat_sizes(
+    env_id: str, obs_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+) -> tuple[int, int]:
+    """Observation size and number of actions; ValueError for spaces that are not supported."""
+    if not isinstance(obs_space, gymnasium.spaces.Box) or len(obs_space.shape) != 1:
+        raise ValueError(
+            f"{env_id} has observations in {obs_space}; only flat boxes can be trained on so far "
+            "(gymnasium.wrappers.FlattenObservation makes one)"
+        )
+    if not isinstance(action_space, gymnasium.spaces.Discrete) or action_space.start != 0:
+        raise ValueError(
+            f"{env_id} has actions in {action_space}; only Discrete actions from 0 can be trained "
+            "so far"
+        )
+    return obs_space.shape[0], int(action_space.n)

@@ -1,0 +1,95 @@
+"""How a run shows itself: a bar in a terminal, a line every few seconds elsewhere, or nothing."""
+
+import math
+import sys
+import time
+from typing import Any, Protocol
+
+from ppo_fast.config import TrainConfig
+from ppo_fast.extras import require
+from ppo_fast.training.metrics import Row
+
+
+class Display(Protocol):
+    """Told of every update."""
+
+    def update(self, row: Row) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def update(self, row: Row) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Lines:
+    """A plain line every `seconds`."""
+
+    def __init__(self, config: TrainConfig, seconds: float = 2.0) -> None:
+        self._total = config.total_steps
+        self._seconds = seconds
+        self._next = time.monotonic() + seconds
+        self._last: Row | None = None
+
+    def update(self, row: Row) -> None:
+        self._last = row
+        if time.monotonic() >= self._next:
+            self._show(row)
+
+    def close(self) -> None:
+        if self._last is not None:
+            self._show(self._last)
+
+    def _show(self, row: Row) -> None:
+        self._last = None
+        self._next = time.monotonic() + self._seconds
+        print(f"{int(row['steps']):>9,} / {self._total:,} steps  {_figures(row)}", flush=True)
+
+
+class Bar:
+    """A rich progress bar with the figures of the last update."""
+
+    def __init__(self, config: TrainConfig, console: Any) -> None:
+        progress = require("rich.progress")
+        self._progress = progress.Progress(
+            progress.BarColumn(bar_width=24),
+            progress.TaskProgressColumn(),
+            progress.TextColumn("{task.fields[figures]}"),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task(config.env_id, total=config.total_steps, figures="")
+        self._progress.start()
+
+    def update(self, row: Row) -> None:
+        self._progress.update(self._task, completed=row["steps"], figures=_figures(row))
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def make_display(config: TrainConfig, show: bool) -> Display:
+    """The display that fits where standard output goes."""
+    if not show:
+        return Silent()
+    if not sys.stdout.isatty():
+        return Lines(config)
+    console = require("rich.console").Console()
+    return Bar(config, console)
+
+
+def _figures(row: Row) -> str:
+    mean_return = row["mean_return"]
+    shown = "-" if math.isnan(mean_return) else f"{mean_return:.1f}"
+    return (
+        f"return {shown}  {row['steps_per_second']:,.0f} steps/s  kl {row['approx_kl']:.4f}  "
+        f"clip {row['clip_fraction']:.2f}  entropy {row['entropy']:.2f}  "
+        f"ev {row['explained_variance']:.2f}"
+    )

@@ -1,0 +1,317 @@
+"""train: collect, update, measure, save; and go on after an interruption."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppo_fast.algorithms import make_algorithm
+from ppo_fast.config import TrainConfig
+from ppo_fast.envs import NativeVectorEnv, make_stepper
+from ppo_fast.extras import require
+from ppo_fast.learners import make_learner
+from ppo_fast.rollout import Rollout
+from ppo_fast.training.checkpoint import load_checkpoint, save_checkpoint
+from ppo_fast.training.evaluate import Evaluation, evaluate
+from ppo_fast.training.metrics import EpisodeTracker, MetricsWriter, Row, columns, read_metrics
+from ppo_fast.training.plots import plot_learning_curve
+from ppo_fast.training.policy import Policy, flat_sizes
+from ppo_fast.training.progress import make_display
+from ppo_fast.training.run_folder import create_run_folder, write_json
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by Ctrl-C (or SIGTERM) and saved; `out` is its folder."""
+
+    def __init__(self, out: Path, steps: int) -> None:
+        super().__init__(f"stopped after {steps:,} steps; go on with: ppo-fast train --resume {out}")
+        self.out = out
+        self.steps = steps
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves.
+
+    Attributes:
+        config: The settings, `out` filled in.
+        policy: The trained policy.
+        metrics: Columns of metrics.csv by name, each [updates].
+        evaluation: Scores of the greedy episodes after training; None for eval_episodes=0.
+        out: The run's folder.
+    """
+
+    config: TrainConfig
+    policy: Policy
+    metrics: dict[str, NDArray[np.float64]]
+    evaluation: Evaluation | None
+    out: Path
+
+
+def train(
+    config: TrainConfig | None = None,
+    *,
+    resume: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> TrainResult:
+    """Run a training, or go on with one that was stopped.
+
+    Parameters
+    ----------
+    config
+        Settings of a new run.
+    resume
+        Folder of a stopped run to go on with, instead of `config`.
+    progress
+        Show a progress bar (plain lines where standard output is no terminal).
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    ValueError
+        For an unknown environment, spaces that are not supported, a damaged checkpoint or a run
+        that has finished.
+    FileExistsError
+        If `config.out` exists.
+    Interrupted
+        On Ctrl-C or SIGTERM, after saving; a second one stops at once, without saving.
+    """
+    if (config is None) == (resume is None):
+        raise TypeError("train: give either a config or resume=<folder>")
+    for module in ("torch", "tensorboard", "matplotlib"):
+        require(module)
+    if resume is not None:
+        run = _Run.resumed(Path(resume))
+    else:
+        assert config is not None
+        run = _Run.started(config)
+    with _torch_threads(run.config.torch_threads):
+        run.train(progress)
+        return run.finish(progress)
+
+
+class _Run:
+    """The state of a run, and its loop."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.stepper = make_stepper(
+            config.env_id, config.num_envs, num_threads=config.num_threads
+        )
+        self.obs_size, self.num_actions = flat_sizes(
+            config.env_id, self.stepper.single_observation_space, self.stepper.single_action_space
+        )
+        self.learner = make_learner(config, self.obs_size, self.num_actions)
+        self.algorithm = make_algorithm(config)
+        self.rollout = Rollout(config.num_steps, config.num_envs, (self.obs_size,))
+        self.episodes = EpisodeTracker(config.num_envs)
+        self.updates = 0
+        self.seconds = 0.0
+        self.solved_early = False
+        self.metrics: MetricsWriter
+
+    @classmethod
+    def started(cls, config: TrainConfig) -> "_Run":
+        """A new run in a new folder."""
+        run = cls(config)  # before the folder is made: a wrong setting leaves nothing behind
+        folder = create_run_folder(config)
+        run.config = replace(config, out=folder)
+        run.metrics = MetricsWriter(folder, [])
+        return run
+
+    @classmethod
+    def resumed(cls, folder: Path) -> "_Run":
+        """A run as its checkpoint has it."""
+        content = load_checkpoint(folder)
+        config = replace(TrainConfig.from_json(content["config"]), out=folder)
+        run = cls(config)
+        run.updates = content["updates"]
+        run.seconds = content["seconds"]
+        run.solved_early = content["solved_early"]
+        if run.is_over:
+            raise ValueError(f"{folder} has finished its {run.steps:,} steps; there is no more to do")
+        run.learner.load_state(content["learner"])
+        run.episodes.load_state(content["episodes"])
+        run.rollout.start(content["obs"].numpy())
+        state = content["env_state"]
+        if state is not None and isinstance(run.stepper, NativeVectorEnv):
+            run.stepper.set_state(state.numpy())
+        else:
+            run.reset_envs()
+        run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
+        return run
+
+    @property
+    def out(self) -> Path:
+        assert self.config.out is not None
+        return self.config.out
+
+    @property
+    def steps(self) -> int:
+        """Environment steps so far."""
+        return self.updates * self.config.batch_size
+
+    @property
+    def is_over(self) -> bool:
+        return self.solved_early or self.updates >= self.config.num_updates
+
+    def reset_envs(self) -> None:
+        """Start all episodes, from seeds of (seed, updates so far)."""
+        sequence = np.random.SeedSequence([self.config.seed, self.updates])
+        seeds = sequence.generate_state(self.config.num_envs).tolist()
+        obs, _ = self.stepper.reset(seed=seeds)
+        self.rollout.start(obs)
+
+    def train(self, progress: bool) -> None:
+        """Updates until the run is over; raises Interrupted on a signal."""
+        display = make_display(self.config, progress)
+        before = self.seconds
+        start = time.perf_counter()
+        saved = start
+        try:
+            with _stop_on_signal() as stop:
+                if self.updates == 0:
+                    self.reset_envs()
+                while not self.is_over:
+                    row = self.iterate()
+                    now = time.perf_counter()
+                    self.seconds = before + now - start
+                    row["seconds"] = self.seconds
+                    row["steps_per_second"] = self.steps / self.seconds
+                    self.metrics.add(row)
+                    display.update(row)
+                    if stop.is_set() and not self.is_over:
+                        self.save()
+                        raise Interrupted(self.out, self.steps)
+                    if now - saved > self.config.checkpoint_seconds:
+                        self.save()
+                        saved = time.perf_counter()
+        finally:
+            display.close()
+            self.stepper.close()
+
+    def iterate(self) -> Row:
+        """One rollout and one update; returns the metrics, times left out."""
+        config = self.config
+        self.rollout.collect(
+            self.stepper, self.learner, first_step=self.updates * config.num_steps
+        )
+        self.episodes.add(self.rollout)
+        stats = self.algorithm.update(self.learner, self.rollout, number=self.updates)
+        self.updates += 1
+        mean_return = self.episodes.mean_return
+        self.solved_early = (
+            config.target_return is not None
+            and self.episodes.is_full
+            and mean_return >= config.target_return
+        )
+        return {
+            "update": self.updates,
+            "steps": self.steps,
+            "episodes": self.episodes.count,
+            "mean_return": mean_return,
+            "mean_length": self.episodes.mean_length,
+            **stats,
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint, after the metrics that lead up to it."""
+        torch = require("torch")
+        self.metrics.flush()
+        native = self.stepper if isinstance(self.stepper, NativeVectorEnv) else None
+        save_checkpoint(
+            self.out,
+            {
+                "config": self.config.to_json(),
+                "obs_size": self.obs_size,
+                "num_actions": self.num_actions,
+                "updates": self.updates,
+                "seconds": self.seconds,
+                "solved_early": self.solved_early,
+                "learner": self.learner.state(),
+                "episodes": self.episodes.state(),
+                "obs": torch.from_numpy(self.rollout.obs[-1].copy()),
+                "env_state": None if native is None else torch.from_numpy(native.get_state()),
+            },
+        )
+
+    def finish(self, progress: bool) -> TrainResult:
+        """Save, evaluate on Gymnasium's environment, plot, summarize."""
+        self.save()
+        rows = self.metrics.rows
+        self.metrics.close()
+        plot_learning_curve(self.out / "learning_curve.png", self.config, rows)
+        policy = Policy(self.config, self.learner, self.obs_size)
+        evaluation = None
+        if self.config.eval_episodes > 0:
+            if progress:
+                print(f"evaluating {self.config.eval_episodes} greedy episodes ...", flush=True)
+            evaluation = evaluate(
+                policy, episodes=self.config.eval_episodes, seed=self.config.seed
+            )
+        write_json(self.out / "summary.json", self.summary(evaluation))
+        return TrainResult(self.config, policy, columns(rows), evaluation, self.out)
+
+    def summary(self, evaluation: Evaluation | None) -> dict[str, Any]:
+        """The content of summary.json."""
+        return {
+            "env_id": self.config.env_id,
+            "algorithm": self.config.algorithm,
+            "engine": self.config.engine,
+            "seed": self.config.seed,
+            "total_steps": self.steps,
+            "wall_seconds": self.seconds,
+            "steps_per_second": self.steps / self.seconds,
+            "eval_mean_return": None if evaluation is None else evaluation.mean_return,
+            "eval_std_return": None if evaluation is None else evaluation.std_return,
+            "eval_episodes": 0 if evaluation is None else len(evaluation.returns),
+            "solved": None if evaluation is None else evaluation.solved,
+        }
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second one raises KeyboardInterrupt at once.
+
+    Python delivers signals to the main thread only, so elsewhere the event is never set.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Give torch this many threads, and the caller's number back afterwards."""
+    torch = require("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
