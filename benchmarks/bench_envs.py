@@ -1,4 +1,7 @@
-"""CartPole-v1 steps per second: ours, Gymnasium's, EnvPool's. Run: python benchmarks/bench_envs.py"""
+"""CartPole-v1 steps per second: ours, Gymnasium's, EnvPool's.
+
+Run: python benchmarks/bench_envs.py
+"""
 
 import argparse
 from collections.abc import Callable

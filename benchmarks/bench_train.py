@@ -1,4 +1,4 @@
-"""Training throughput with rl-zoo's CartPole hyperparameters: ours and stable-baselines3's, in turns.
+"""Training throughput with rl-zoo's CartPole hyperparameters: ours and stable-baselines3's.
 
 Run: python benchmarks/bench_train.py
 """
@@ -6,7 +6,7 @@ Run: python benchmarks/bench_train.py
 import argparse
 import time
 
-from ppo_fast.bench.train import TOTAL_STEPS, TrainResult, Trainer, bench_train
+from ppo_fast.bench.train import TOTAL_STEPS, Trainer, TrainResult, bench_train
 
 
 def sb3_trainer() -> dict[str, Trainer]:

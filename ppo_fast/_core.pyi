@@ -1,18 +1,11 @@
-# The native kernels. Arguments are checked here, in C++ (csrc/*/bind.cpp); documentation is at the Python
-# functions that call these.
-from typing import Any, TypedDict
+# The native kernels. Arguments are checked here, in C++ (csrc/*/bind.cpp); documentation is at
+# the Python functions that call these.
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo_fast.info import BuildInfo
-
-class NativeEnvInfo(TypedDict):
-    obs_size: int
-    obs_dtype: str
-    num_actions: int
-    reset_bounds: tuple[float, float]
-    params: tuple[str, ...]
+from ppo_fast.info import BuildInfo, NativeEnvInfo
 
 def build_info() -> BuildInfo: ...
 def native_envs() -> dict[str, NativeEnvInfo]: ...

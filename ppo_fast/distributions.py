@@ -1,7 +1,7 @@
 """Distributions over actions: sampling and log-probabilities in one native call.
 
-Draws come from the counter-based generator: a pure function of (seed, environment, step), so neither
-the engine nor the number of threads can change them.
+Draws come from the counter-based generator: a pure function of (seed, environment, step), so
+neither the engine nor the number of threads can change them.
 """
 
 from dataclasses import dataclass

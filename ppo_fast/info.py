@@ -19,6 +19,19 @@ class BuildInfo(TypedDict):
     threads: int
 
 
+class NativeEnvInfo(TypedDict):
+    """What the native module knows of one of its environments.
+
+    `params` are its keyword arguments, `reset_bounds` the default range of initial states.
+    """
+
+    obs_size: int
+    obs_dtype: str
+    num_actions: int
+    reset_bounds: tuple[float, float]
+    params: tuple[str, ...]
+
+
 def build_info() -> BuildInfo:
     """Version, compiler, flags, instruction set, CUDA and thread count of the native kernels."""
     from ppo_fast import _core

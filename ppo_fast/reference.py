@@ -29,8 +29,10 @@ def gae(
     advantage = np.zeros(num_envs, scalar)
     advantages = np.empty(rewards.shape, scalar)
     for t in reversed(range(num_steps)):
-        after = next_values if final_values is None else np.where(
-            truncated[t], final_values[t], next_values
+        after = (
+            next_values
+            if final_values is None
+            else np.where(truncated[t], final_values[t], next_values)
         )
         after = np.where(terminated[t], scalar(0), after)
         delta = rewards[t] + scalar(gamma) * after - values[t]
@@ -89,9 +91,5 @@ def categorical_ppo_loss(
         "limited_fraction": limited.mean(),
         "explained_variance": 1 - np.var(returns - values) / np.var(returns),
     }
-    loss = (
-        stats["policy_loss"]
-        + value_coef * stats["value_loss"]
-        - entropy_coef * stats["entropy"]
-    )
+    loss = stats["policy_loss"] + value_coef * stats["value_loss"] - entropy_coef * stats["entropy"]
     return float(loss), {name: float(value) for name, value in stats.items()}

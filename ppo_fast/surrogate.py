@@ -1,25 +1,22 @@
 """The PPO loss with its gradients in one native pass, for NumPy arrays and torch CPU tensors.
 
-J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov, "Proximal Policy Optimization Algorithms"
-(2017), eq. 7 and 9::
+J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov, "Proximal Policy Optimization
+Algorithms" (2017), eq. 7 and 9::
 
     r     = exp(logp - old_logp)
     loss  = -mean(min(r A, clip(r, 1 - clip_range, 1 + clip_range) A))
             + value_coef mean((V - R)^2) - entropy_coef mean(H)
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ppo_fast import _core
 from ppo_fast.distributions import Categorical
 
-if TYPE_CHECKING:
-    import torch
-
-    Array = NDArray[Any] | torch.Tensor
+# A NumPy array or a torch CPU tensor; all arrays of a call are of one kind.
+Array = Any
 
 # What a loss reports besides itself, in the order of csrc/surrogate/cpu.h.
 STATS = (
@@ -39,11 +36,11 @@ STATS = (
 
 def ppo_loss(
     dist: Categorical,
-    actions: "Array",
-    old_logp: "Array",
-    advantages: "Array",
-    values: "Array",
-    returns: "Array",
+    actions: Array,
+    old_logp: Array,
+    advantages: Array,
+    values: Array,
+    returns: Array,
     *,
     clip_range: float,
     entropy_coef: float,
@@ -96,25 +93,25 @@ def ppo_loss(
     """
     if not isinstance(dist, Categorical):
         raise TypeError(f"ppo_loss: dist must be a Categorical, got {type(dist).__name__}")
-    logits = dist.logits
+    logits: Array = dist.logits
     if isinstance(logits, np.ndarray):
-        loss, _, _, stats = _core.categorical_ppo_loss(
+        value, _, _, stats = _core.categorical_ppo_loss(
             logits,
-            actions,  # type: ignore[arg-type]
-            old_logp,  # type: ignore[arg-type]
-            advantages,  # type: ignore[arg-type]
-            values,  # type: ignore[arg-type]
-            returns,  # type: ignore[arg-type]
+            actions,
+            old_logp,
+            advantages,
+            values,
+            returns,
             clip_range,
             entropy_coef,
             value_coef,
             normalize_advantages,
         )
-        return loss, dict(zip(STATS, stats.tolist(), strict=True))
+        return value, dict(zip(STATS, stats.tolist(), strict=True))
 
-    from ppo_fast.torch_ops import CategoricalPpoLoss
+    from ppo_fast.torch_ops import categorical_ppo_loss
 
-    loss, tensor_stats = CategoricalPpoLoss.apply(
+    loss, tensor_stats = categorical_ppo_loss(
         logits,
         values,
         actions,

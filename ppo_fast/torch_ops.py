@@ -54,7 +54,7 @@ def _categorical_ppo_loss(
     )
 
 
-@torch.library.register_fake("ppo_fast::categorical_ppo_loss")
+@torch.library.register_fake("ppo_fast::categorical_ppo_loss")  # type: ignore[untyped-decorator]
 def _categorical_ppo_loss_fake(
     logits: Tensor, values: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -66,21 +66,47 @@ def _categorical_ppo_loss_fake(
     )
 
 
-class CategoricalPpoLoss(torch.autograd.Function):
-    """(loss, stats [len(STATS)]); arguments as of the operator."""
-
+class _CategoricalPpoLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, values: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-        loss, logits_gradient, values_gradient, stats = (
-            torch.ops.ppo_fast.categorical_ppo_loss(logits, values, *rest)
+        loss, logits_gradient, values_gradient, stats = torch.ops.ppo_fast.categorical_ppo_loss(
+            logits, values, *rest
         )
         ctx.save_for_backward(logits_gradient, values_gradient)
         ctx.mark_non_differentiable(stats)
         return loss, stats
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         logits_gradient, values_gradient = ctx.saved_tensors
         rest = (None,) * 8
         return logits_gradient * loss_gradient, values_gradient * loss_gradient, *rest
+
+
+def categorical_ppo_loss(
+    logits: Tensor,
+    values: Tensor,
+    actions: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    clip_range: float,
+    entropy_coef: float,
+    value_coef: float,
+    normalize_advantages: bool,
+) -> tuple[Tensor, Tensor]:
+    """The loss with gradients to logits and values, and its statistics [len(STATS)]."""
+    loss, stats = _CategoricalPpoLoss.apply(  # type: ignore[no-untyped-call]
+        logits,
+        values,
+        actions,
+        old_logp,
+        advantages,
+        returns,
+        clip_range,
+        entropy_coef,
+        value_coef,
+        normalize_advantages,
+    )
+    return loss, stats

@@ -54,9 +54,7 @@ def assert_same_steps(ours, theirs, actions, seed):
 def test_bits_equal_gymnasium(mode, num_threads, num_envs, steps):
     rng = np.random.default_rng(7)
     actions = rng.integers(0, 2, (steps, num_envs))
-    ours = ppo_fast.make_vec(
-        "CartPole-v1", num_envs, autoreset_mode=mode, num_threads=num_threads
-    )
+    ours = ppo_fast.make_vec("CartPole-v1", num_envs, autoreset_mode=mode, num_threads=num_threads)
     episodes = assert_same_steps(ours, original(num_envs, mode), actions, seed=11)
     assert episodes > num_envs * steps / 100
 
@@ -69,7 +67,9 @@ def test_bits_equal_with_both_flags_at_once(mode, num_envs):
     actions = np.ones((400, num_envs), dtype=np.int64)
     actions[rng.random(actions.shape) < 0.02] = 0
     ours = ppo_fast.make_vec("CartPole-v1", num_envs, autoreset_mode=mode, max_episode_steps=9)
-    assert_same_steps(ours, original(num_envs, mode, max_episode_steps=9), actions, seed=[5] * num_envs)
+    assert_same_steps(
+        ours, original(num_envs, mode, max_episode_steps=9), actions, seed=[5] * num_envs
+    )
     ours.reset(seed=[5] * num_envs)
     both = 0
     for action in actions:

@@ -20,7 +20,8 @@ constexpr py::ssize_t kThreadsFrom = 1 << 18;
 
 void require_factor(const Argument& argument, double value) {
   if (!(value >= 0.0 && value <= 1.0)) {
-    argument.value_error("must be in [0, 1], got " + py::repr(py::float_(value)).cast<std::string>());
+    argument.value_error("must be in [0, 1], got " +
+                         py::repr(py::float_(value)).cast<std::string>());
   }
 }
 
@@ -140,9 +141,9 @@ py::tuple gae(const py::object& rewards, const py::object& values, double gamma,
 }  // namespace
 
 void bind_advantage(py::module_& m) {
-  m.def("gae", &gae, py::arg("rewards"), py::arg("values"), py::arg("gamma"),
-        py::arg("gae_lambda"), py::arg("last_values"), py::arg("terminated"),
-        py::arg("truncated"), py::arg("final_values"), py::arg("out"));
+  m.def("gae", &gae, py::arg("rewards"), py::arg("values"), py::arg("gamma"), py::arg("gae_lambda"),
+        py::arg("last_values"), py::arg("terminated"), py::arg("truncated"),
+        py::arg("final_values"), py::arg("out"));
 }
 
 }  // namespace ppo

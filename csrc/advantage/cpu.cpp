@@ -1,7 +1,8 @@
 // gae over [T, N]: one pass backward in time, vectorised across environments.
 //
-// Floor: 17 bytes an element in float32 (read reward, value and flag, write advantage and return). V_{t+1}
-// and A_{t+1} are the rows just handled; a block of columns keeps them in the first-level cache.
+// Floor: 17 bytes an element in float32 (read reward, value and flag, write advantage and return).
+// V_{t+1} and A_{t+1} are the rows just handled; a block of columns keeps them in the first-level
+// cache.
 #include "advantage/cpu.h"
 
 #include <type_traits>
@@ -26,8 +27,8 @@ PPO_HD Row<kUnit, T> row_of(const View2<T>& view, std::ptrdiff_t t, std::ptrdiff
   return {view ? view.data + t * view.stride_t + n * view.stride_n : nullptr, view.stride_n};
 }
 
-// The carried advantage of the first step from the end is 0; V_{t+1} comes in a block of its own, so that
-// values and outputs may have any strides.
+// The carried advantage of the first step from the end is 0; V_{t+1} comes in a block of its own,
+// so that values and outputs may have any strides.
 template <bool kUnit, bool kTerminated, bool kTruncated, typename T>
 void gae_row(const GaeArguments<T>& a, std::ptrdiff_t t, std::ptrdiff_t first, std::ptrdiff_t size,
              T gamma, T gamma_lambda, T* __restrict next_value, T* __restrict advantage) {
@@ -48,8 +49,7 @@ void gae_row(const GaeArguments<T>& a, std::ptrdiff_t t, std::ptrdiff_t first, s
     const T after = value_after(is_terminated, is_truncated, kTruncated ? final_values[n] : T(0),
                                 next_value[n]);
     const T delta = td_error(rewards[n], gamma, after, value);
-    advantage[n] =
-        gae_advantage(delta, gamma_lambda, is_terminated | is_truncated, advantage[n]);
+    advantage[n] = gae_advantage(delta, gamma_lambda, is_terminated | is_truncated, advantage[n]);
     next_value[n] = value;
     advantages[n] = advantage[n];
     returns[n] = advantage[n] + value;

@@ -9,8 +9,8 @@
 
 namespace ppo {
 
-// Arguments of gae. All [T, N]; a null view stands for an absent argument: no terminated or truncated
-// transitions, last_values of zero. `truncated` needs `final_values`.
+// Arguments of gae. All [T, N]; a null view stands for an absent argument: no terminated or
+// truncated transitions, last_values of zero. `truncated` needs `final_values`.
 template <typename T>
 struct GaeArguments {
   std::ptrdiff_t num_steps = 0;

@@ -1,8 +1,9 @@
 // Generalized advantage estimation, one element at a time.
 //
-// J. Schulman, P. Moritz, S. Levine, M. Jordan, P. Abbeel, "High-Dimensional Continuous Control Using
-// Generalized Advantage Estimation" (2016), eq. 11-16, with the end of an episode split as Gymnasium
-// does: a terminated episode is worth nothing after its end, a truncated one is worth V(final_obs).
+// J. Schulman, P. Moritz, S. Levine, M. Jordan, P. Abbeel, "High-Dimensional Continuous Control
+// Using Generalized Advantage Estimation" (2016), eq. 11-16, with the end of an episode split as
+// Gymnasium does: a terminated episode is worth nothing after its end, a truncated one is worth
+// V(final_obs).
 #pragma once
 
 #include "support/host_device.h"

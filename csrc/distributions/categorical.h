@@ -1,8 +1,9 @@
 // The categorical distribution over logits x_k: log-probabilities and entropy.
 //
-// log p_k = x_k - log sum_j exp(x_j), formed as (x_k - max x) - log sum_j exp(x_j - max x). A logit of
-// -infinity is an action of probability zero: it is never drawn, adds nothing to the entropy and gets no
-// gradient. Sampling and the losses share these, so that a fresh policy's ratio is exactly 1.
+// log p_k = x_k - log sum_j exp(x_j), formed as (x_k - max x) - log sum_j exp(x_j - max x). A logit
+// of -infinity is an action of probability zero: it is never drawn, adds nothing to the entropy and
+// gets no gradient. Sampling and the losses share these, so that a fresh policy's ratio is
+// exactly 1.
 #pragma once
 
 #include "support/host_device.h"

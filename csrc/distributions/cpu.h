@@ -9,8 +9,8 @@
 
 namespace ppo {
 
-// Draws one action per row by inverting the cumulative distribution at counter_uniform(seed, kActions,
-// first_id + row, step); `greedy` takes the first most probable action instead.
+// Draws one action per row by inverting the cumulative distribution at counter_uniform(seed,
+// kActions, first_id + row, step); `greedy` takes the first most probable action instead.
 struct CategoricalSample {
   std::ptrdiff_t rows = 0;
   std::ptrdiff_t num_actions = 0;

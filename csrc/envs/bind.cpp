@@ -20,8 +20,9 @@ namespace {
 namespace py = pybind11;
 using arrays::Argument;
 
-// Output arrays of step(): an array is handed out again only once nobody holds it or a view of it any
-// more, so an observation that was kept never changes, and a loop that keeps nothing allocates nothing.
+// Output arrays of step(): an array is handed out again only once nobody holds it or a view of it
+// any more, so an observation that was kept never changes, and a loop that keeps nothing allocates
+// nothing.
 class ArrayRing {
  public:
   ArrayRing(py::dtype dtype, std::vector<py::ssize_t> shape)
@@ -57,7 +58,8 @@ class ArrayRing {
   std::size_t next_ = 0;
 };
 
-// Copies actions of integer type T into the engine's slots; returns the first one out of range, or -1.
+// Copies actions of integer type T into the engine's slots; returns the first one out of range, or
+// -1.
 template <typename T>
 std::ptrdiff_t copy_actions(const py::array& from, std::ptrdiff_t stride, std::int64_t count,
                             std::span<std::int32_t> to) {
@@ -170,7 +172,8 @@ class PyVectorEnv {
     const Argument argument{"set_state", "state"};
     const py::array array = argument.array(state);
     const std::span<std::byte> bytes = env_.state();
-    if (!Argument::holds<std::uint8_t>(array)) argument.type_error("must be uint8, as get_state gave it");
+    if (!Argument::holds<std::uint8_t>(array))
+      argument.type_error("must be uint8, as get_state gave it");
     argument.require_shape(array, {static_cast<py::ssize_t>(bytes.size())},
                            "(the state of as many environments of the same kind)");
     if (argument.stride(array, 0) != 1) argument.value_error("must be contiguous");
@@ -304,9 +307,9 @@ class PyVectorEnv {
     if (env_.autoreset() == Autoreset::kDisabled) {
       const std::ptrdiff_t over = env_.first_over();
       if (over >= 0) {
-        throw py::value_error(std::string(function) + ": the episode of environment " +
-                              std::to_string(over) +
-                              " is over; reset it with options={'reset_mask': terminated | truncated}");
+        throw py::value_error(
+            std::string(function) + ": the episode of environment " + std::to_string(over) +
+            " is over; reset it with options={'reset_mask': terminated | truncated}");
       }
     }
   }

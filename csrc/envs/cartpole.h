@@ -1,10 +1,10 @@
 // CartPole-v1: a pole on a cart, pushed left (0) or right (1) with 10 N every 20 ms.
 //
-// Observation: x, x_dot, theta, theta_dot as float32. Reward 1 a step. Terminated beyond |x| = 2.4 m or
-// |theta| = 12 degrees. Dynamics after A. Barto, R. Sutton, C. Anderson, "Neuronlike Adaptive Elements
-// That Can Solve Difficult Learning Control Problems" (1983); equations of R. Florian, "Correct equations
-// for the dynamics of the cart-pole system" (2007). The order of operations is that of Gymnasium's
-// CartPoleEnv in float64, so that results are equal bit for bit.
+// Observation: x, x_dot, theta, theta_dot as float32. Reward 1 a step. Terminated beyond |x| = 2.4
+// m or |theta| = 12 degrees. Dynamics after A. Barto, R. Sutton, C. Anderson, "Neuronlike Adaptive
+// Elements That Can Solve Difficult Learning Control Problems" (1983); equations of R. Florian,
+// "Correct equations for the dynamics of the cart-pole system" (2007). The order of operations is
+// that of Gymnasium's CartPoleEnv in float64, so that results are equal bit for bit.
 #pragma once
 
 #include <cmath>
@@ -62,8 +62,7 @@ struct CartPole {
   // One Euler step; positions move with the old velocities.
   PPO_HD static State move(const State& s, std::int32_t action, double sine, double cosine) {
     const double force = action == 1 ? kForce : -kForce;
-    const double pull =
-        (force + kPoleMassLength * (s.theta_dot * s.theta_dot) * sine) / kTotalMass;
+    const double pull = (force + kPoleMassLength * (s.theta_dot * s.theta_dot) * sine) / kTotalMass;
     const double theta_acc =
         (kGravity * sine - cosine * pull) /
         (kHalfLength * (4.0 / 3.0 - kPoleMass * (cosine * cosine) / kTotalMass));

@@ -1,10 +1,10 @@
-// The loop over a range of tiles: step, time limit, autoreset and output in one pass, for any type that
-// meets the concept of ppo_fast/env.h. Turned into an EnvTable at the end of the file.
+// The loop over a range of tiles: step, time limit, autoreset and output in one pass, for any type
+// that meets the concept of ppo_fast/env.h. Turned into an EnvTable at the end of the file.
 //
-// Autoreset is Gymnasium's (AutoresetMode): NEXT_STEP spends the step after the end of an episode on the
-// reset and ignores its action; SAME_STEP resets at once and keeps the last observation in final_obs;
-// DISABLED leaves it to the caller. The time limit counts steps since the reset, and an episode can be
-// terminated and truncated at once.
+// Autoreset is Gymnasium's (AutoresetMode): NEXT_STEP spends the step after the end of an episode
+// on the reset and ignores its action; SAME_STEP resets at once and keeps the last observation in
+// final_obs; DISABLED leaves it to the caller. The time limit counts steps since the reset, and an
+// episode can be terminated and truncated at once.
 #pragma once
 
 #include <cstring>

@@ -14,7 +14,8 @@ namespace {
 
 constexpr std::align_val_t kTileAlignment{64};
 
-// Handing work to another thread costs a few microseconds, so a step shorter than this stays on one.
+// Handing work to another thread costs a few microseconds, so a step shorter than this stays on
+// one.
 constexpr double kNanosecondsPerThread = 10'000;
 
 int useful_threads(const EnvTable& table, std::ptrdiff_t num_envs) {

@@ -1,6 +1,6 @@
-// A batch of native environments: owns the states, checks and shares out the work of a step to threads.
-// Knows environments by their EnvTable only. Not safe for use from two threads at once; the binding
-// holds a lock (envs/bind.cpp).
+// A batch of native environments: owns the states, checks and shares out the work of a step to
+// threads. Knows environments by their EnvTable only. Not safe for use from two threads at once;
+// the binding holds a lock (envs/bind.cpp).
 #pragma once
 
 #include <cstddef>
@@ -37,7 +37,9 @@ class VectorEnv {
 
   // A slot per environment for the actions of the next step, to be filled with values in
   // [0, num_actions) before step() is called.
-  std::span<std::int32_t> actions() { return {actions_.data(), static_cast<std::size_t>(num_envs())}; }
+  std::span<std::int32_t> actions() {
+    return {actions_.data(), static_cast<std::size_t>(num_envs())};
+  }
   // Returns how many episodes ended.
   std::ptrdiff_t step(const StepOutputs& out);
 

@@ -1,6 +1,6 @@
 // Checked conversions between Python arguments and the views that kernels take. Every failure is a
-// TypeError or ValueError that names the function, the argument, what came and how to mend it. Nothing
-// is copied or converted silently.
+// TypeError or ValueError that names the function, the argument, what came and how to mend it.
+// Nothing is copied or converted silently.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -55,7 +55,7 @@ struct Argument {
   template <typename T>
   static bool holds(const py::array& array) {
     const py::dtype dtype = array.dtype();
-    const char kind = std::is_same_v<T, bool>        ? 'b'
+    const char kind = std::is_same_v<T, bool>       ? 'b'
                       : std::is_floating_point_v<T> ? 'f'
                       : std::is_signed_v<T>         ? 'i'
                                                     : 'u';
@@ -109,8 +109,8 @@ struct Argument {
   std::ptrdiff_t stride(const py::array& array, py::ssize_t axis) const {
     const py::ssize_t bytes = array.strides(axis);
     const py::ssize_t item = array.itemsize();
-    if (bytes % item != 0 || reinterpret_cast<std::uintptr_t>(array.data()) %
-                                     static_cast<std::uintptr_t>(item) != 0) {
+    if (bytes % item != 0 ||
+        reinterpret_cast<std::uintptr_t>(array.data()) % static_cast<std::uintptr_t>(item) != 0) {
       value_error("is not aligned to its items; copy it with np.ascontiguousarray(" +
                   std::string(name) + ")");
     }

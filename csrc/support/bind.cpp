@@ -41,8 +41,8 @@ py::array_t<std::int64_t> permutation(std::uint64_t seed, std::uint64_t epoch, s
     std::uint32_t attempt = 0;
     do {
       // Epochs count in the 64-bit step, positions in the id; a rejected draw takes the next word.
-      const Philox4x32 bits = counter_bits(seed, Stream::kPermutation,
-                                           static_cast<std::uint32_t>(i), epoch);
+      const Philox4x32 bits =
+          counter_bits(seed, Stream::kPermutation, static_cast<std::uint32_t>(i), epoch);
       product = static_cast<std::uint64_t>(bits.word[attempt % 4]) * bound;
     } while (static_cast<std::uint32_t>(product) < threshold && ++attempt < 4);
     std::swap(order[i], order[product >> 32]);

@@ -1,6 +1,6 @@
-// exp and log without branches or tables, so that a loop over samples vectorises and every instruction
-// set gives the same bits. float is within 2 ulp of the true value, far below the noise of a float32
-// softmax; double calls the C library.
+// exp and log without branches or tables, so that a loop over samples vectorises and every
+// instruction set gives the same bits. float is within 2 ulp of the true value, far below the noise
+// of a float32 softmax; double calls the C library.
 #pragma once
 
 #include <bit>

@@ -1,9 +1,9 @@
 // NumPy's SeedSequence and PCG64, bit for bit, so that a native environment draws the numbers that
 // its Gymnasium original draws from np.random.default_rng(seed).
 //
-// Sources: M. O'Neill, "PCG: A Family of Simple Fast Space-Efficient Statistically Good Algorithms for
-// Random Number Generation" (2014), variant XSL-RR 128/64; NumPy's numpy/random/bit_generator.pyx for
-// the seeding scheme, after M. O'Neill's seed_seq_fe.
+// Sources: M. O'Neill, "PCG: A Family of Simple Fast Space-Efficient Statistically Good Algorithms
+// for Random Number Generation" (2014), variant XSL-RR 128/64; NumPy's
+// numpy/random/bit_generator.pyx for the seeding scheme, after M. O'Neill's seed_seq_fe.
 #pragma once
 
 #include <cstddef>
@@ -63,9 +63,7 @@ class Pcg64 {
   }
 
   // Generator.random(): a double in [0, 1).
-  PPO_HD double random() {
-    return static_cast<double>(next() >> 11) * (1.0 / 9007199254740992.0);
-  }
+  PPO_HD double random() { return static_cast<double>(next() >> 11) * (1.0 / 9007199254740992.0); }
 
   // Generator.uniform(low, high).
   PPO_HD double uniform(double low, double high) { return low + (high - low) * random(); }
@@ -79,8 +77,8 @@ class Pcg64 {
   Uint128 increment_;
 };
 
-// SeedSequence(entropy).generate_state(4, np.uint64), where entropy is a non-negative integer given as
-// `count` 32-bit words, least significant first (NumPy uses one zero word for 0).
+// SeedSequence(entropy).generate_state(4, np.uint64), where entropy is a non-negative integer given
+// as `count` 32-bit words, least significant first (NumPy uses one zero word for 0).
 inline void seed_words(const std::uint32_t* entropy, std::size_t count, std::uint64_t words[4]) {
   constexpr std::size_t kPool = 4;
   constexpr std::uint32_t kMultA = 0x931e8875u;

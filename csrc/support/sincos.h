@@ -1,10 +1,11 @@
 // sin and cos of a tile of angles at vector speed, with the very bits of the C library.
 //
-// For |x| <= 1/4 a short series gives s and a remainder `low` with sin(x) = s + low to well below one
-// unit in the last place (ulp). glibc stays within 0.518 ulp there (0.5154 was the largest of 4 million),
-// so wherever sin(x) lies further than that from the midpoint of two doubles, glibc must return s as
-// well: there is no other double within its bound. The rest, about one angle in ten, and all angles
-// beyond 1/4, are handed to the C library itself. Nothing here depends on FMA or on the vector width.
+// For |x| <= 1/4 a short series gives s and a remainder `low` with sin(x) = s + low to well below
+// one unit in the last place (ulp). glibc stays within 0.518 ulp there (0.5154 was the largest of 4
+// million), so wherever sin(x) lies further than that from the midpoint of two doubles, glibc must
+// return s as well: there is no other double within its bound. The rest, about one angle in ten,
+// and all angles beyond 1/4, are handed to the C library itself. Nothing here depends on FMA or on
+// the vector width.
 #pragma once
 
 #include <cmath>
@@ -28,7 +29,8 @@ PPO_HD Rounded round_with_margin(double value, double low, double ulp, double ow
                      doubt_unless(value + (low - margin) == value)};
 }
 
-// Taylor series of sin; the terms left out are below 2^-70 for |x| <= 1/4. sin(-0.0) is left to libm.
+// Taylor series of sin; the terms left out are below 2^-70 for |x| <= 1/4. sin(-0.0) is left to
+// libm.
 PPO_HD Rounded sin_small(double x) {
   const double z = x * x;
   double p = 1.0 / 6227020800.0;
@@ -40,8 +42,8 @@ PPO_HD Rounded sin_small(double x) {
   const double correction = x * (z * p);
   const double value = x + correction;
   const double low = correction - (value - x);
-  Rounded result = round_with_margin(value, low, std::fabs(value) * 0x1p-52,
-                                     std::fabs(correction) * 0x1.8p-51);
+  Rounded result =
+      round_with_margin(value, low, std::fabs(value) * 0x1p-52, std::fabs(correction) * 0x1.8p-51);
   result.doubt += doubt_unless(std::fabs(x) <= 0.25) + doubt_unless(x != 0.0);
   return result;
 }
@@ -58,8 +60,7 @@ PPO_HD Rounded cos_small(double x) {
   const double correction = z * p;
   const double value = 1.0 + correction;
   const double low = correction - (value - 1.0);
-  Rounded result =
-      round_with_margin(value, low, 0x1p-53, std::fabs(correction) * 0x1.8p-51);
+  Rounded result = round_with_margin(value, low, 0x1p-53, std::fabs(correction) * 0x1.8p-51);
   result.doubt += doubt_unless(std::fabs(x) <= 0.25);
   return result;
 }

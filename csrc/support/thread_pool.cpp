@@ -80,8 +80,8 @@ class Pool {
     }
   }
 
-  // A worker looks for work for a few microseconds before it sleeps: a rollout posts a job every few
-  // microseconds, and waking a sleeping thread costs more than the job.
+  // A worker looks for work for a few microseconds before it sleeps: a rollout posts a job every
+  // few microseconds, and waking a sleeping thread costs more than the job.
   unsigned wait_for_job(unsigned seen) {
     for (int spin = 0; spin < kSpins; ++spin) {
       const unsigned epoch = epoch_.load(std::memory_order_acquire);

@@ -1,10 +1,10 @@
 // One pool of std::threads for the whole process, shared by all environments and kernels. A second
 // OpenMP runtime beside torch's would fight with it, so there is none.
 //
-// parallel_for(begin, end, threads, body) cuts [begin, end) into `threads` contiguous ranges of nearly
-// equal size and runs body(range_begin, range_end) for each; the caller runs the first one. The cut
-// depends on the arguments only, never on timing. The first exception of any range is rethrown in
-// the caller after all ranges have ended. Nothing is allocated per call.
+// parallel_for(begin, end, threads, body) cuts [begin, end) into `threads` contiguous ranges of
+// nearly equal size and runs body(range_begin, range_end) for each; the caller runs the first one.
+// The cut depends on the arguments only, never on timing. The first exception of any range is
+// rethrown in the caller after all ranges have ended. Nothing is allocated per call.
 //
 // Workers start on first use and live until the process ends. They are safe after fork: a child
 // that finds itself without its parent's threads starts its own. A call made while the pool is busy
@@ -33,7 +33,9 @@ void parallel_for(std::ptrdiff_t begin, std::ptrdiff_t end, int threads, Body&& 
   using Plain = std::remove_reference_t<Body>;
   detail::parallel_for(
       begin, end, threads,
-      [](void* erased, std::ptrdiff_t b, std::ptrdiff_t e) { (*static_cast<Plain*>(erased))(b, e); },
+      [](void* erased, std::ptrdiff_t b, std::ptrdiff_t e) {
+        (*static_cast<Plain*>(erased))(b, e);
+      },
       const_cast<std::remove_const_t<Plain>*>(&body));
 }
 

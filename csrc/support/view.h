@@ -1,5 +1,6 @@
 // Strided views: a pointer and strides counted in elements. They own nothing and check nothing; the
-// bindings (support/arrays.h) check shapes before a view is made. Any stride works, negative ones too.
+// bindings (support/arrays.h) check shapes before a view is made. Any stride works, negative ones
+// too.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,8 @@
-// The categorical PPO loss: groups of kLossLanes samples, transposed so that each sample is a vector lane.
+// The categorical PPO loss: groups of kLossLanes samples, transposed so that each sample is a
+// vector lane.
 //
-// Sums are kept per lane in double and added up in lane order at the end, so the result depends neither on
-// the instruction set nor on how the compiler vectorises.
+// Sums are kept per lane in double and added up in lane order at the end, so the result depends
+// neither on the instruction set nor on how the compiler vectorises.
 #include "surrogate/cpu.h"
 
 #include <cmath>
@@ -134,16 +135,15 @@ void write_stats(const Sums& sums, double batch, double* stats) {
   stats[kRatioMax] = ratio_max;
   stats[kEffectiveSampleSize] = ratio * ratio / (batch * sums.ratio_squared.total());
   stats[kLimitedFraction] = sums.limited.total() / batch;
-  stats[kExplainedVariance] = returns_variance > 0
-                                  ? 1.0 - residual_variance / returns_variance
-                                  : std::numeric_limits<double>::quiet_NaN();
+  stats[kExplainedVariance] = returns_variance > 0 ? 1.0 - residual_variance / returns_variance
+                                                   : std::numeric_limits<double>::quiet_NaN();
 }
 
 template <typename T>
 double categorical(const CategoricalPpoLoss<T>& a) {
   const double batch = static_cast<double>(a.batch);
-  const Moments moments = a.normalize_advantages ? advantage_moments(a.advantages, a.batch)
-                                                 : Moments{0.0, 1.0};
+  const Moments moments =
+      a.normalize_advantages ? advantage_moments(a.advantages, a.batch) : Moments{0.0, 1.0};
   const T mean = static_cast<T>(moments.mean);
   const T scale = static_cast<T>(moments.scale);
   const T low = static_cast<T>(1.0 - a.clip_range);

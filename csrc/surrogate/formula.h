@@ -1,8 +1,8 @@
 // The clipped surrogate and its companions for one sample, each with its derivative.
 //
-// J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov, "Proximal Policy Optimization Algorithms"
-// (2017), eq. 7: J = mean(min(r A, clip(r, 1 - eps, 1 + eps) A)) with r = exp(logp - old_logp). KL
-// estimators: J. Schulman, "Approximating KL Divergence" (2020).
+// J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov, "Proximal Policy Optimization
+// Algorithms" (2017), eq. 7: J = mean(min(r A, clip(r, 1 - eps, 1 + eps) A)) with r = exp(logp -
+// old_logp). KL estimators: J. Schulman, "Approximating KL Divergence" (2020).
 #pragma once
 
 #include "support/host_device.h"
@@ -36,8 +36,8 @@ struct Objective {
   T gradient;  // d value / d log r
 };
 
-// `low` and `high` are 1 -+ clip_range, formed in double. They are inclusive: at the bound the gradient
-// is still that of r A, as in the clamp of every autograd.
+// `low` and `high` are 1 -+ clip_range, formed in double. They are inclusive: at the bound the
+// gradient is still that of r A, as in the clamp of every autograd.
 template <typename T>
 PPO_HD Objective<T> clipped_objective(const Ratio<T>& ratio, T advantage, T low, T high) {
   const T r = ratio.value;

@@ -1,13 +1,13 @@
 """PPO2: proximal policy optimization with the clipped surrogate.
 
-Samples of the policy theta_k are used for several epochs. The importance weight
-r_t = pi_theta(a_t | s_t) / pi_theta_k(a_t | s_t) corrects for the policy having moved on, and the clip
+Samples of the policy theta_k are used for several epochs. The importance weight r_t =
+pi_theta(a_t | s_t) / pi_theta_k(a_t | s_t) corrects for the policy having moved on, and the clip
 keeps it from moving too far, in place of TRPO's constraint and PPO's KL penalty::
 
     J(theta) = mean over t of min(r_t A_t, clip(r_t, 1 - eps, 1 + eps) A_t)
 
-J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov, "Proximal Policy Optimization Algorithms",
-2017.
+J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov, "Proximal Policy Optimization
+Algorithms", 2017.
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """Benchmarks: the bodies behind `ppo-fast bench` and benchmarks/bench_*.py.
 
-Each one checks the answers before it times, takes turns between the contenders of one run, and reports
-medians with their ratio to ours. Absolute times mean something only beside the others of their run.
+Each one checks the answers before it times, takes turns between the contenders of one run, and
+reports medians with their ratio to ours. Absolute times mean something only beside the others of
+their run.
 """
 
 from collections.abc import Callable

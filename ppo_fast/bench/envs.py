@@ -1,7 +1,7 @@
 """Steps per second of CartPole-v1 through Python: ours, Gymnasium's, and whoever a caller adds.
 
-The floor of a step is the arithmetic of the physics, about 40 floating point operations of which four are
-divisions, and 34 bytes written per environment (observation, reward, flags).
+The floor of a step is the arithmetic of the physics, about 40 floating point operations of which
+four are divisions, and 34 bytes written per environment (observation, reward, flags).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,10 +46,7 @@ def bench_envs(
         times = time_in_turns(calls, seconds)
         rates[size] = {name: size / time for name, time in times.items()}
     names = list(makers)
-    rows = [
-        [name] + [_cell(rates[size], name) for size in sizes]
-        for name in names
-    ]
+    rows = [[name] + [_cell(rates[size], name) for size in sizes] for name in names]
     print(table("CartPole-v1, million env-steps/s (ours / it)", ["envs", *map(str, sizes)], rows))
     return rates
 

@@ -1,4 +1,4 @@
-"""Side-by-side timing: contenders take turns, so that a slow moment of the machine hits them all."""
+"""Side-by-side timing: contenders take turns, so that a slow moment hits them all."""
 
 import statistics
 import time

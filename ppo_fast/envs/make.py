@@ -8,7 +8,7 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ppo_fast.envs.native import NativeVectorEnv
-from ppo_fast.envs.specs import NATIVE_SPECS, NAMESPACE, native_spec
+from ppo_fast.envs.specs import NAMESPACE, NATIVE_SPECS, native_spec
 from ppo_fast.envs.stepping import SingleEnvStepper, Stepper, VectorEnvStepper
 
 BACKENDS = ("native", "gymnasium")

@@ -22,12 +22,12 @@ _AUTORESET_CODES = {
 
 
 class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
-    """A batch of native environments, equal bit for bit to `SyncVectorEnv` of the Gymnasium original.
+    """A batch of native environments, equal bit for bit to Gymnasium's `SyncVectorEnv`.
 
-    The equality (observations, rewards, flags, infos, for the same seeds and actions) holds on x86-64
-    with glibc and NumPy >= 2; elsewhere each single step agrees to 1e-9. Results depend neither on
-    `num_threads` nor on the processor's instruction set. Arrays that `step` and `reset` return are
-    never overwritten while anybody holds them.
+    The equality (observations, rewards, flags, infos, for the same seeds and actions) holds on
+    x86-64 with glibc and NumPy >= 2; elsewhere each single step agrees to 1e-9. Results depend
+    neither on `num_threads` nor on the processor's instruction set. Arrays that `step` and
+    `reset` return are never overwritten while anybody holds them.
 
     Parameters
     ----------
@@ -238,7 +238,9 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
                 ) from None
         low, high = bounds
         if low > high:
-            raise ValueError(f"reset: options['low'] ({low}) must not exceed options['high'] ({high})")
+            raise ValueError(
+                f"reset: options['low'] ({low}) must not exceed options['high'] ({high})"
+            )
         return low, high
 
     def _reset_mask(self, options: dict[str, Any] | None) -> NDArray[np.bool_] | None:

@@ -1,7 +1,8 @@
 """One way to step for training: `Stepper`, and the adapters that give it to Gymnasium environments.
 
-A stepper is in SAME_STEP autoreset: where an episode ends, `obs` already holds the first observation of
-the next one and `final_obs` the last of the old one, which is what a truncated value needs.
+A stepper is in SAME_STEP autoreset: where an episode ends, `obs` already holds the first
+observation of the next one and `final_obs` the last of the old one, which is what a truncated
+value needs.
 """
 
 from collections.abc import Sequence

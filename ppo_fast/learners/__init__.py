@@ -1,7 +1,7 @@
 """Learners: who holds the networks, chooses actions and takes gradient steps.
 
-`torch.py` works for any network that torch can express. Algorithms speak to the protocol here, so an
-algorithm is written once for all engines.
+`torch.py` works for any network that torch can express. Algorithms speak to the protocol here, so
+an algorithm is written once for all engines.
 """
 
 from dataclasses import dataclass

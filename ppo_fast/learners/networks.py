@@ -67,8 +67,8 @@ def flatten_parameters(module: nn.Module) -> nn.Parameter:
     flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
     flat.grad = torch.zeros_like(flat)
     sizes = [p.numel() for p in parameters]
-    values = flat.detach().split(sizes)
-    gradients = flat.grad.split(sizes)
+    values = torch.split(flat.detach(), sizes)
+    gradients = torch.split(flat.grad, sizes)
     for parameter, value, gradient in zip(parameters, values, gradients, strict=True):
         parameter.data = value.view_as(parameter)
         parameter.grad = gradient.view_as(parameter)

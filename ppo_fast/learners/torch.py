@@ -13,7 +13,7 @@ from ppo_fast.learners import ClippedLoss, EpochResult, GradientStep
 from ppo_fast.learners.networks import ActorCritic, flatten_parameters
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS
-from ppo_fast.torch_ops import CategoricalPpoLoss
+from ppo_fast.torch_ops import categorical_ppo_loss
 
 _APPROX_KL = STATS.index("approx_kl")
 
@@ -88,7 +88,7 @@ class TorchLearner:
     def _loss(self, batch: list[Tensor], loss: ClippedLoss) -> tuple[Tensor, Tensor]:
         obs, actions, old_logp, advantages, returns = batch
         logits, values = self.model(obs)
-        total, stats = CategoricalPpoLoss.apply(
+        return categorical_ppo_loss(
             logits,
             values,
             actions,
@@ -100,7 +100,6 @@ class TorchLearner:
             loss.value_coef,
             loss.normalize_advantages,
         )
-        return total, stats
 
     def _descend(self, total: Tensor, step: GradientStep) -> None:
         gradient = self._flat.grad

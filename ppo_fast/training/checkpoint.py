@@ -1,7 +1,7 @@
 """Checkpoints: one file from which a run goes on, or a policy is loaded.
 
-A checkpoint is a torch file of tensors, numbers and strings. It is read with weights_only, so opening a
-foreign file never runs code.
+A checkpoint is a torch file of tensors, numbers and strings. It is read with weights_only, so
+opening a foreign file never runs code.
 """
 
 import os

@@ -1,8 +1,11 @@
-"""Evaluation on Gymnasium's own environment, never on ours: what a score is worth must not depend on
-the code that earned it."""
+"""Evaluation on Gymnasium's own environment, never on ours.
+
+What a score is worth must not depend on the code that earned it.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -73,16 +76,14 @@ def evaluate(
     ]
     try:
         playing: dict[int, int] = {}  # environment -> episode
-        obs = {}
+        obs: dict[int, NDArray[Any]] = {}
         waiting = iter(range(episodes))
         for k, episode in zip(range(len(envs)), waiting, strict=False):
             playing[k] = episode
             obs[k], _ = envs[k].reset(seed=int(seeds[episode]))
         while playing:
             order = list(playing)
-            actions = policy.predict(
-                np.stack([obs[k] for k in order]), deterministic=deterministic
-            )
+            actions = policy.predict(np.stack([obs[k] for k in order]), deterministic=deterministic)
             for k, action in zip(order, actions, strict=True):
                 obs[k], reward, terminated, truncated, _ = envs[k].step(action)
                 returns[playing[k]] += float(reward)
@@ -103,7 +104,7 @@ def evaluate(
     return Evaluation(returns, lengths, solved)
 
 
-def _make(env_id: str, video_folder: Path | None) -> gymnasium.Env[object, object]:
+def _make(env_id: str, video_folder: Path | None) -> gymnasium.Env[Any, Any]:
     if video_folder is None:
         return gymnasium.make(env_id)
     env = gymnasium.make(env_id, render_mode="rgb_array")

@@ -118,9 +118,7 @@ def read_metrics(folder: Path, updates: int) -> list[Row]:
     """The first `updates` rows of a run's metrics.csv."""
     path = folder / "metrics.csv"
     with path.open(newline="") as file:
-        rows = [
-            {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
-        ]
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     if len(rows) < updates:
         raise ValueError(f"{path} has {len(rows)} rows but its checkpoint is of update {updates}")
     return rows[:updates]

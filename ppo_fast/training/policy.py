@@ -25,9 +25,7 @@ class Policy:
         self._obs_size = obs_size
         self._calls = 0
 
-    def predict(
-        self, obs: Any, *, deterministic: bool = True
-    ) -> NDArray[np.int64]:
+    def predict(self, obs: Any, *, deterministic: bool = True) -> NDArray[np.int64]:
         """Choose actions.
 
         Parameters

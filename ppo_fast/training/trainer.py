@@ -33,7 +33,9 @@ class Interrupted(KeyboardInterrupt):
     """The run was stopped by Ctrl-C (or SIGTERM) and saved; `out` is its folder."""
 
     def __init__(self, out: Path, steps: int) -> None:
-        super().__init__(f"stopped after {steps:,} steps; go on with: ppo-fast train --resume {out}")
+        super().__init__(
+            f"stopped after {steps:,} steps; go on with: ppo-fast train --resume {out}"
+        )
         self.out = out
         self.steps = steps
 
@@ -107,9 +109,7 @@ class _Run:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.stepper = make_stepper(
-            config.env_id, config.num_envs, num_threads=config.num_threads
-        )
+        self.stepper = make_stepper(config.env_id, config.num_envs, num_threads=config.num_threads)
         self.obs_size, self.num_actions = flat_sizes(
             config.env_id, self.stepper.single_observation_space, self.stepper.single_action_space
         )
@@ -141,7 +141,9 @@ class _Run:
         run.seconds = content["seconds"]
         run.solved_early = content["solved_early"]
         if run.is_over:
-            raise ValueError(f"{folder} has finished its {run.steps:,} steps; there is no more to do")
+            raise ValueError(
+                f"{folder} has finished its {run.steps:,} steps; there is no more to do"
+            )
         run.learner.load_state(content["learner"])
         run.episodes.load_state(content["episodes"])
         run.rollout.start(content["obs"].numpy())
@@ -205,9 +207,7 @@ class _Run:
     def iterate(self) -> Row:
         """One rollout and one update; returns the metrics, times left out."""
         config = self.config
-        self.rollout.collect(
-            self.stepper, self.learner, first_step=self.updates * config.num_steps
-        )
+        self.rollout.collect(self.stepper, self.learner, first_step=self.updates * config.num_steps)
         self.episodes.add(self.rollout)
         stats = self.algorithm.update(self.learner, self.rollout, number=self.updates)
         self.updates += 1
@@ -258,9 +258,7 @@ class _Run:
         if self.config.eval_episodes > 0:
             if progress:
                 print(f"evaluating {self.config.eval_episodes} greedy episodes ...", flush=True)
-            evaluation = evaluate(
-                policy, episodes=self.config.eval_episodes, seed=self.config.seed
-            )
+            evaluation = evaluate(policy, episodes=self.config.eval_episodes, seed=self.config.seed)
         write_json(self.out / "summary.json", self.summary(evaluation))
         return TrainResult(self.config, policy, columns(rows), evaluation, self.out)
 
