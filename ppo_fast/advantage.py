@@ -60,7 +60,8 @@ def gae(
     final_values
         [T, N]: V of the last observation of a cut episode; read only where truncated.
     out
-        Pair of arrays [T, N] to write advantages and returns into.
+        Pair of arrays [T, N] to write advantages and returns into. One may be an input as well
+        (then that is overwritten), but must not overlap an input in another layout.
 
     Returns
     -------

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Categorical:
     """One of A actions per row.
 
@@ -46,7 +46,7 @@ class Categorical:
         tuple
             Actions int64 [N] and their log-probabilities float32 [N].
         """
-        rows = self.logits.shape[0]
+        rows = len(self.logits)
         actions = np.empty(rows, np.int64)
         logp = np.empty(rows, np.float32)
         self.sample_into(
@@ -66,6 +66,6 @@ class Categorical:
     ) -> None:
         """`sample` into arrays of the caller, [N] each."""
         logits = self.logits
-        if not isinstance(logits, np.ndarray):
+        if hasattr(logits, "detach"):
             logits = logits.detach().numpy()
         _core.categorical_sample(logits, seed, first_id, step, deterministic, actions, logp)

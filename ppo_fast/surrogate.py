@@ -109,6 +109,10 @@ def ppo_loss(
         )
         return value, dict(zip(STATS, stats.tolist(), strict=True))
 
+    if not hasattr(logits, "detach"):
+        raise TypeError(
+            f"ppo_loss: logits must be a NumPy array or a torch tensor, got {type(logits).__name__}"
+        )
     from ppo_fast.torch_ops import categorical_ppo_loss
 
     loss, tensor_stats = categorical_ppo_loss(

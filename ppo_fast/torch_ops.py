@@ -97,6 +97,16 @@ def categorical_ppo_loss(
     normalize_advantages: bool,
 ) -> tuple[Tensor, Tensor]:
     """The loss with gradients to logits and values, and its statistics [len(STATS)]."""
+    _require_tensors(
+        {
+            "logits": logits,
+            "values": values,
+            "old_logp": old_logp,
+            "advantages": advantages,
+            "returns": returns,
+            "actions": actions,
+        }
+    )
     loss, stats = _CategoricalPpoLoss.apply(  # type: ignore[no-untyped-call]
         logits,
         values,
@@ -110,3 +120,33 @@ def categorical_ppo_loss(
         normalize_advantages,
     )
     return loss, stats
+
+
+def _require_tensors(arguments: dict[str, Tensor]) -> None:
+    """Refuse what the operator could only complain about without naming the argument."""
+    dtype = arguments["logits"].dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"ppo_loss: logits must be float32 or float64, got {_name(dtype)}; "
+            "cast with logits.float()"
+        )
+    for name, tensor in arguments.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"ppo_loss: {name} must be a torch tensor like logits, got {type(tensor).__name__}"
+            )
+        if name == "actions" and tensor.dtype != torch.int64:
+            raise TypeError(
+                f"ppo_loss: actions must be int64, got {_name(tensor.dtype)}; "
+                "cast with actions.long()"
+            )
+        if name != "actions" and tensor.dtype != dtype:
+            raise TypeError(
+                f"ppo_loss: {name} must be {_name(dtype)} like logits, got {_name(tensor.dtype)}"
+            )
+        if tensor.device.type != "cpu":
+            raise ValueError(f"ppo_loss: {name} must be on the CPU, got {tensor.device}")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -9,7 +9,7 @@ from ppo_fast.distributions import Categorical
 
 # Chi-square quantiles that a true hypothesis exceeds once in a million, by degrees of freedom. The
 # draws are fixed by their seeds, so a test that passes once passes always.
-CHI_SQUARE_BOUNDS = {1: 23.9, 2: 27.6, 3: 30.7, 4: 33.4, 5: 35.9, 17: 62.5}
+CHI_SQUARE_BOUNDS = {1: 23.9, 2: 27.6, 3: 30.7, 4: 33.4, 5: 35.9, 17: 60.2}
 
 
 def random_logits(seed, rows, num_actions, scale=2.0):
@@ -38,7 +38,7 @@ def test_logp_is_log_softmax(rows, num_actions, scale, deterministic):
 
 @pytest.mark.parametrize("offset", [-1e4, 1e4])
 def test_logp_does_not_depend_on_the_height_of_logits(offset):
-    # Multiples of 1/64 stay exact when a few thousand are added.
+    # Multiples of 1/64 stay exact when ten thousand is added.
     logits = np.round(64 * random_logits(2, 50, 4)) / 64
     plain = Categorical(logits).sample(seed=0, step=0)
     moved = Categorical(logits + np.float32(offset)).sample(seed=0, step=0)

@@ -74,9 +74,9 @@ def test_uniform_moments(axis):
     u = np.array([_core.counter_uniform(**place | {axis: i}) for i in range(20_000)])
     assert u.min() >= 0
     assert u.max() < 1
-    # Mean 1/2 with standard error sqrt(1/12 / 20000) = 0.0020; variance 1/12 = 0.0833 with standard
-    # error sqrt((1/80 - 1/144) / 20000) = 0.00053; correlation of neighbours 1/sqrt(20000) = 0.0071.
-    # Bounds are 5 standard errors; the numbers are fixed by the seed.
+    # Standard errors: of the mean sqrt(1/12 / 20000) = 0.0020, of the variance
+    # sqrt((1/80 - 1/144) / 20000) = 0.00053, of the correlation 1 / sqrt(20000) = 0.0071.
+    # Bounds are 5 of them; the numbers are fixed by the seed.
     assert abs(u.mean() - 0.5) < 0.0102
     assert abs(u.var() - 1 / 12) < 0.0027
     assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 0.036
@@ -108,7 +108,7 @@ def test_permutation_depends_on_seed_and_epoch():
 
 
 def test_permutation_does_not_stay_near_its_start():
-    # Positions of 1000 numbers: the correlation with 0, 1, 2, ... has a standard deviation of 0.032.
+    # The correlation with 0, 1, 2, ... has a standard deviation of 1 / sqrt(1000) = 0.032.
     order = _core.permutation(3, 4, 1000)
     assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.16
 

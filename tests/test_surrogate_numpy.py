@@ -129,23 +129,6 @@ def test_gradients_equal_differences_of_the_reference(num_actions, normalize_adv
         np.testing.assert_allclose(gradient, differences, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("advantage", [-1, 1])
-@pytest.mark.parametrize("side", [-1, 1])
-@pytest.mark.parametrize("outside", [0, 1])
-def test_bounds_are_inclusive(side, outside, advantage, dtype):
-    batch = at_bound(side, outside, dtype) | {"advantages": np.array([advantage], dtype)}
-    # The clip takes hold where it makes the objective smaller: beyond the bound, on the side that
-    # the advantage pulls to. There the gradient is 0; elsewhere it is -r A ([k = a] - 1/2).
-    clipped = outside and side == advantage
-    _, stats = loss_of(batch)
-    ratio = stats["ratio_mean"]
-    assert stats["clip_fraction"] == outside
-    logits_gradient, _ = gradients_of(batch, entropy_coef=0.0)
-    expected = 0.0 if clipped else ratio * advantage / 2
-    np.testing.assert_allclose(logits_gradient, [[-expected, expected]], rtol=1e-6)
-
-
 def at_bound(side, outside, dtype):
     """A sample whose ratio is 1 -+ 0.2 as formed in double, or the next number beyond."""
     target = dtype(1.0 + side * COEFS["clip_range"])
@@ -165,6 +148,23 @@ def at_bound(side, outside, dtype):
         if loss_of(batch)[1]["ratio_mean"] == target:
             return batch
     raise AssertionError(f"no ratio of {target}")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("advantage", [-1, 1])
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("outside", [0, 1])
+def test_bounds_are_inclusive(side, outside, advantage, dtype):
+    batch = at_bound(side, outside, dtype) | {"advantages": np.array([advantage], dtype)}
+    # The clip takes hold where it makes the objective smaller: beyond the bound, on the side that
+    # the advantage pulls to. There the gradient is 0; elsewhere it is -r A ([k = a] - 1/2).
+    clipped = outside and side == advantage
+    _, stats = loss_of(batch)
+    ratio = stats["ratio_mean"]
+    assert stats["clip_fraction"] == outside
+    logits_gradient, _ = gradients_of(batch, entropy_coef=0.0)
+    expected = 0.0 if clipped else ratio * advantage / 2
+    np.testing.assert_allclose(logits_gradient, [[-expected, expected]], rtol=1e-6)
 
 
 def test_zero_advantages():

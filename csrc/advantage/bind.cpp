@@ -18,11 +18,12 @@ using arrays::Argument;
 constexpr py::ssize_t kReleaseFrom = 1 << 15;
 constexpr py::ssize_t kThreadsFrom = 1 << 18;
 
-void require_factor(const Argument& argument, double value) {
+double require_factor(const Argument& argument, const py::object& object) {
+  const double value = argument.number(object);
   if (!(value >= 0.0 && value <= 1.0)) {
-    argument.value_error("must be in [0, 1], got " +
-                         py::repr(py::float_(value)).cast<std::string>());
+    argument.value_error("must be in [0, 1], got " + py::repr(object).cast<std::string>());
   }
+  return value;
 }
 
 View2<const std::uint8_t> flags(const char* name, const py::object& object, py::ssize_t t,
@@ -51,7 +52,7 @@ template <typename T>
 View2<T> output(const char* name, const py::object& object, py::ssize_t t, py::ssize_t n) {
   const Argument argument{"gae", name};
   py::array array = argument.array(object);
-  argument.require_dtype<T>(array, "rewards");
+  argument.require_output_dtype<T>(array, "rewards");
   argument.require_shape(array, {t, n}, "like rewards");
   return argument.mutable_view2<T>(array);
 }
@@ -104,6 +105,9 @@ py::tuple run(const py::array& rewards, const py::object& values, double gamma, 
   }
   a.advantages = output<T>("out[0]", advantages, t, n);
   a.returns = output<T>("out[1]", returns, t, n);
+  if (t * n > 0 && a.advantages.data == a.returns.data) {
+    Argument{"gae", "out"}.value_error("must be two arrays, got the same memory twice");
+  }
 
   const auto kernel = [] {
     if constexpr (std::is_same_v<T, float>) {
@@ -121,9 +125,10 @@ py::tuple run(const py::array& rewards, const py::object& values, double gamma, 
   return py::make_tuple(std::move(advantages), std::move(returns));
 }
 
-py::tuple gae(const py::object& rewards, const py::object& values, double gamma, double gae_lambda,
-              const py::object& last_values, const py::object& terminated,
-              const py::object& truncated, const py::object& final_values, const py::object& out) {
+py::tuple gae(const py::object& rewards, const py::object& values, const py::object& gamma,
+              const py::object& gae_lambda, const py::object& last_values,
+              const py::object& terminated, const py::object& truncated,
+              const py::object& final_values, const py::object& out) {
   const Argument argument{"gae", "rewards"};
   const py::array array = argument.array(rewards);
   const bool float32 = argument.is_float32(array);
@@ -131,10 +136,10 @@ py::tuple gae(const py::object& rewards, const py::object& values, double gamma,
     argument.value_error("must have shape (T, N): time steps, environments; got " +
                          arrays::shape_text(array));
   }
-  require_factor({"gae", "gamma"}, gamma);
-  require_factor({"gae", "gae_lambda"}, gae_lambda);
+  const double discount = require_factor({"gae", "gamma"}, gamma);
+  const double trace = require_factor({"gae", "gae_lambda"}, gae_lambda);
   const auto chosen = float32 ? &run<float> : &run<double>;
-  return chosen(array, values, gamma, gae_lambda, last_values, terminated, truncated, final_values,
+  return chosen(array, values, discount, trace, last_values, terminated, truncated, final_values,
                 out);
 }
 

@@ -25,13 +25,13 @@ PPO_HD T log_probability(T logit, T largest, T log_sum) {
 // p log p, with the limit 0 at p = 0.
 template <typename T>
 PPO_HD T p_log_p(T p, T log_p) {
-  return p > T(0) ? p * log_p : T(0);
+  return p == T(0) ? T(0) : p * log_p;
 }
 
 // d entropy / d x_k = -p_k (log p_k + H).
 template <typename T>
 PPO_HD T entropy_gradient(T p, T log_p, T entropy) {
-  return p > T(0) ? -p * (log_p + entropy) : T(0);
+  return p == T(0) ? T(0) : -p * (log_p + entropy);
 }
 
 // d log p_a / d x_k = [k = a] - p_k.

@@ -101,6 +101,25 @@ struct Argument {
                 ", got " + shape_text(array));
   }
 
+  // As require_dtype, for an array that is written: casting it would lose the result.
+  template <typename T>
+  void require_output_dtype(const py::array& array, const char* like) const {
+    if (!holds<T>(array)) {
+      const std::string want = py::str(py::dtype::of<T>()).template cast<std::string>();
+      type_error("must be " + want + " like " + like + ", got " + dtype_text(array));
+    }
+  }
+
+  // A number, as a double.
+  double number(const py::handle& object) const {
+    const double value = PyFloat_AsDouble(object.ptr());
+    if (value == -1.0 && PyErr_Occurred()) {
+      PyErr_Clear();
+      type_error("must be a number, got " + describe(object));
+    }
+    return value;
+  }
+
   void require_writable(const py::array& array) const {
     if (!array.writeable()) value_error("must be writable, got a read-only array");
   }
@@ -111,8 +130,7 @@ struct Argument {
     const py::ssize_t item = array.itemsize();
     if (bytes % item != 0 ||
         reinterpret_cast<std::uintptr_t>(array.data()) % static_cast<std::uintptr_t>(item) != 0) {
-      value_error("is not aligned to its items; copy it with np.ascontiguousarray(" +
-                  std::string(name) + ")");
+      value_error("is not aligned to its items; copy it with " + std::string(name) + ".copy()");
     }
     return bytes / item;
   }

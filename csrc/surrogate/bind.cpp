@@ -80,8 +80,8 @@ py::tuple run(const py::array& logits, const py::object& actions, const py::obje
 py::tuple categorical_ppo_loss(const py::object& logits, const py::object& actions,
                                const py::object& old_logp, const py::object& advantages,
                                const py::object& values, const py::object& returns,
-                               double clip_range, double entropy_coef, double value_coef,
-                               bool normalize_advantages) {
+                               const py::object& clip_range, const py::object& entropy_coef,
+                               const py::object& value_coef, bool normalize_advantages) {
   const Argument argument{"ppo_loss", "logits"};
   const py::array array = argument.array(logits);
   const bool float32 = argument.is_float32(array);
@@ -89,13 +89,15 @@ py::tuple categorical_ppo_loss(const py::object& logits, const py::object& actio
     argument.value_error("must have shape (B, actions) with at least one sample and action, got " +
                          arrays::shape_text(array));
   }
-  if (!(clip_range > 0)) {
-    Argument{"ppo_loss", "clip_range"}.value_error("must be positive, got " +
-                                                   std::to_string(clip_range));
+  const Argument clip_argument{"ppo_loss", "clip_range"};
+  const double clip = clip_argument.number(clip_range);
+  if (!(clip > 0)) {
+    clip_argument.value_error("must be positive, got " + py::repr(clip_range).cast<std::string>());
   }
   const auto chosen = float32 ? &run<float> : &run<double>;
-  return chosen(array, actions, old_logp, advantages, values, returns, clip_range, entropy_coef,
-                value_coef, normalize_advantages);
+  return chosen(array, actions, old_logp, advantages, values, returns, clip,
+                Argument{"ppo_loss", "entropy_coef"}.number(entropy_coef),
+                Argument{"ppo_loss", "value_coef"}.number(value_coef), normalize_advantages);
 }
 
 }  // namespace

@@ -152,6 +152,10 @@ double categorical(const CategoricalPpoLoss<T>& a) {
   const T value_weight = static_cast<T>(2.0 * a.value_coef / batch);
   const T entropy_weight = static_cast<T>(a.entropy_coef / batch);
 
+  // Variances of returns and errors are formed around the first sample, where they hardly cancel.
+  const double first_target = static_cast<double>(a.returns[0]);
+  const double first_error = static_cast<double>(a.values[0] - a.returns[0]);
+
   T* x = a.scratch;
   T* p = a.scratch + kLanes * a.num_actions;
   Sums sums;
@@ -195,10 +199,12 @@ double categorical(const CategoricalPpoLoss<T>& a) {
       sums.ratio.add(l, select(ratio.value));
       sums.ratio_squared.add(l, select(ratio.value) * static_cast<double>(ratio.value));
       sums.limited.add(l, select(ratio.limited ? T(1) : T(0)));
-      sums.returns.add(l, select(target[l]));
-      sums.returns_squared.add(l, select(target[l]) * static_cast<double>(target[l]));
-      sums.residual.add(l, select(error));
-      sums.residual_squared.add(l, select(error) * static_cast<double>(error));
+      const double shifted_target = static_cast<double>(target[l]) - first_target;
+      const double shifted_error = static_cast<double>(error) - first_error;
+      sums.returns.add(l, counts ? shifted_target : 0.0);
+      sums.returns_squared.add(l, counts ? shifted_target * shifted_target : 0.0);
+      sums.residual.add(l, counts ? shifted_error : 0.0);
+      sums.residual_squared.add(l, counts ? shifted_error * shifted_error : 0.0);
       const double r = static_cast<double>(ratio.value);
       sums.ratio_max[l] = r > sums.ratio_max[l] ? r : sums.ratio_max[l];
     }

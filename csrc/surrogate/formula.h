@@ -26,7 +26,8 @@ PPO_HD Ratio<T> importance_ratio(T logp, T old_logp) {
   const T difference = logp - old_logp;
   const T below = difference < -kMost ? -kMost : difference;
   const T inside = below > kMost ? kMost : below;
-  const T log = inside == inside ? inside : T(0);  // (-inf) - (-inf)
+  // (-inf) - (-inf) is a NaN that means 0; any other NaN stays one.
+  const T log = inside == inside ? inside : (logp == old_logp ? T(0) : inside);
   return {log, math::exp(log), !(difference >= -kMost && difference <= kMost)};
 }
 
@@ -49,10 +50,22 @@ PPO_HD Objective<T> clipped_objective(const Ratio<T>& ratio, T advantage, T low,
   return {takes_plain ? plain : limited, ratio.limited ? T(0) : gradient};
 }
 
-// k1 = -log r and k3 = r - 1 - log r both estimate KL(old || new); k3 is never negative.
+// k1 = -log r and k3 = r - 1 - log r both estimate KL(old || new); k3 is never negative. Near r = 1 the
+// difference would cancel, so there it is the series of exp(x) - 1 - x.
 template <typename T>
 PPO_HD T kl_k3(const Ratio<T>& ratio) {
-  return (ratio.value - T(1)) - ratio.log;
+  const T x = ratio.log;
+  T p = T(1.0 / 40320);
+  p = p * x + T(1.0 / 5040);
+  p = p * x + T(1.0 / 720);
+  p = p * x + T(1.0 / 120);
+  p = p * x + T(1.0 / 24);
+  p = p * x + T(1.0 / 6);
+  p = p * x + T(0.5);
+  const T near_one = p * x * x;
+  const T elsewhere = (ratio.value - T(1)) - x;
+  const bool is_near = (x > T(-0.0625)) & (x < T(0.0625));
+  return is_near ? near_one : elsewhere;
 }
 
 // (A - mean) / (std + 1e-8)

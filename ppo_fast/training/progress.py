@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 from ppo_fast.config import TrainConfig
 from ppo_fast.extras import require
@@ -53,26 +53,29 @@ class Lines:
 
 
 class Bar:
-    """A rich progress bar with the figures of the last update."""
+    """A rich progress bar, and below it the figures of the last update."""
 
-    def __init__(self, config: TrainConfig, console: Any) -> None:
+    def __init__(self, config: TrainConfig) -> None:
         progress = require("rich.progress")
         self._progress = progress.Progress(
-            progress.BarColumn(bar_width=24),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=30),
             progress.TaskProgressColumn(),
-            progress.TextColumn("{task.fields[figures]}"),
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
-            console=console,
         )
-        self._task = self._progress.add_task(config.env_id, total=config.total_steps, figures="")
-        self._progress.start()
+        self._task = self._progress.add_task(config.env_id, total=config.total_steps)
+        self._text = require("rich.text").Text()
+        group = require("rich.console").Group(self._progress, self._text)
+        self._live = require("rich.live").Live(group, refresh_per_second=5)
+        self._live.start()
 
     def update(self, row: Row) -> None:
-        self._progress.update(self._task, completed=row["steps"], figures=_figures(row))
+        self._progress.update(self._task, completed=row["steps"])
+        self._text.plain = _figures(row)
 
     def close(self) -> None:
-        self._progress.stop()
+        self._live.stop()
 
 
 def make_display(config: TrainConfig, show: bool) -> Display:
@@ -81,8 +84,7 @@ def make_display(config: TrainConfig, show: bool) -> Display:
         return Silent()
     if not sys.stdout.isatty():
         return Lines(config)
-    console = require("rich.console").Console()
-    return Bar(config, console)
+    return Bar(config)
 
 
 def _figures(row: Row) -> str:

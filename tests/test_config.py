@@ -1,0 +1,267 @@
+"""TrainConfig: documented fields, presets, JSON, and an error that names what is wrong."""
+
+import ast
+import dataclasses
+import inspect
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from ppo_fast import TrainConfig, presets
+
+ENV = "CartPole-v1"
+DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(TrainConfig)
+    if field.default is not dataclasses.MISSING
+}
+
+
+def field_docstrings():
+    """Field name -> the string below it in the source."""
+    (class_,) = ast.parse(inspect.getsource(TrainConfig)).body
+    docstrings = {}
+    for statement, following in zip(class_.body, class_.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign):
+            is_string = isinstance(following, ast.Expr) and isinstance(
+                following.value, ast.Constant
+            )
+            docstrings[statement.target.id] = following.value.value if is_string else None
+    return docstrings
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TrainConfig)])
+def test_every_field_has_a_docstring(name):
+    # The command line shows them as help.
+    text = field_docstrings()[name]
+    assert text, f"TrainConfig.{name} has no docstring"
+    assert text[0] != " "
+    assert text.endswith(".")
+
+
+def test_plain_config_has_no_preset():
+    assert dataclasses.asdict(TrainConfig(ENV)) == {"env_id": ENV, **DEFAULTS}
+
+
+def test_preset_differs_from_the_defaults():
+    config = TrainConfig.preset(ENV)
+    assert config.env_id == ENV
+    assert config.num_envs == 32 != DEFAULTS["num_envs"]
+    assert config.target_return == 475.0
+    # What a preset does not name is the default.
+    assert config.value_coef == DEFAULTS["value_coef"]
+    assert config.seed == DEFAULTS["seed"]
+
+
+def test_preset_of_the_namespaced_id():
+    config = TrainConfig.preset("ppo_fast/CartPole-v1")
+    assert config == dataclasses.replace(TrainConfig.preset(ENV), env_id="ppo_fast/CartPole-v1")
+
+
+def test_preset_without_own_settings_is_the_defaults():
+    assert TrainConfig.preset("Acrobot-v1") == TrainConfig("Acrobot-v1")
+
+
+def test_preset_takes_changes():
+    config = TrainConfig.preset(ENV, seed=7, num_envs=64, out="runs/x")
+    assert (config.seed, config.num_envs, config.out) == (7, 64, Path("runs/x"))
+    assert config.learning_rate == TrainConfig.preset(ENV).learning_rate
+
+
+def test_preset_refuses_unknown_names():
+    with pytest.raises(TypeError, match=r"TrainConfig has no field gama, num_env$"):
+        TrainConfig.preset(ENV, num_env=3, gama=0.9)
+    with pytest.raises(ValueError, match="algorithm must be one of ppo-clip, got 'ppo'"):
+        TrainConfig.preset(ENV, algorithm="ppo")
+
+
+@pytest.mark.parametrize(("env_id", "algorithm"), presets._PRESETS)
+def test_every_preset_is_a_valid_config(env_id, algorithm):
+    config = TrainConfig.preset(env_id, algorithm=algorithm)
+    assert config.algorithm == algorithm
+    # A preset is for solving its environment, so it knows when that is reached.
+    assert config.target_return is not None
+
+
+def test_preset_fields_are_a_copy():
+    presets.preset_fields(ENV, "ppo-clip")["seed"] = 99
+    assert TrainConfig.preset(ENV).seed == 0
+
+
+def test_config_is_frozen():
+    config = TrainConfig(ENV)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 1
+    # A change is checked like a new config.
+    with pytest.raises(ValueError, match="seed must be at least 0"):
+        dataclasses.replace(config, seed=-1)
+
+
+def test_lists_and_strings_become_tuples_and_paths():
+    config = TrainConfig(ENV, hidden_sizes=[32, 16], out="runs/a")
+    assert config.hidden_sizes == (32, 16)
+    assert config.out == Path("runs/a")
+    assert hash(config) == hash(TrainConfig(ENV, hidden_sizes=(32, 16), out=Path("runs/a")))
+
+
+@pytest.mark.parametrize(
+    ("total_steps", "num_updates"), [(1, 1), (1024, 1), (1025, 2), (10_000, 10)]
+)
+def test_steps_are_rounded_up_to_whole_rollouts(total_steps, num_updates):
+    config = TrainConfig(ENV, num_envs=8, num_steps=128, total_steps=total_steps)
+    assert config.batch_size == 1024
+    assert config.num_updates == num_updates
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(ENV),
+        TrainConfig.preset(ENV),
+        TrainConfig(
+            ENV,
+            hidden_sizes=(3,),
+            out="runs/a",
+            max_grad_norm=None,
+            target_kl=0.02,
+            num_threads=2,
+            learning_rate=1 / 3,
+            seed=2**64 - 1,
+        ),
+        TrainConfig(ENV, hidden_sizes=()),
+    ],
+)
+def test_json_round_trip(config):
+    text = json.dumps(config.to_json())
+    assert TrainConfig.from_json(json.loads(text)) == config
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "env_id"),
+        ({"env_id": ENV, "colour": "red"}, "colour"),
+        ({"env_id": ENV, "num_envs": 2.5}, "num_envs must be an integer"),
+        ({"env_id": ENV, "gamma": 2}, r"gamma must be in \[0, 1\]"),
+        ({"env_id": ENV, "gamma": "high"}, "gamma"),
+        ([], "not the fields of a TrainConfig"),
+    ],
+)
+def test_other_json_is_a_value_error(fields, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig.from_json(fields)
+
+
+AT_LEAST_1 = ("total_steps", "num_envs", "num_steps", "num_epochs", "minibatch_size")
+INTEGERS = (*AT_LEAST_1, "torch_threads", "seed", "eval_episodes", "num_threads")
+
+
+@pytest.mark.parametrize("name", [*AT_LEAST_1, "torch_threads", "num_threads"])
+@pytest.mark.parametrize("value", [0, -5])
+def test_counts_are_at_least_one(name, value):
+    with pytest.raises(ValueError, match=f"^TrainConfig: {name} must be at least 1, got {value}$"):
+        TrainConfig(ENV, **{name: value})
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("value", [8.0, "8", True, math.nan])
+def test_counts_are_integers(name, value):
+    with pytest.raises(TypeError, match=f"^TrainConfig: {name} must be an integer, got {value!r}$"):
+        TrainConfig(ENV, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("algorithm", "a2c", "must be one of ppo-clip, got 'a2c'"),
+        ("engine", "jax", "must be one of torch, got 'jax'"),
+        ("activation", "gelu", "must be one of tanh, relu, got 'gelu'"),
+        ("device", "cuda", "must be one of cpu, got 'cuda'"),
+        ("seed", -1, "must be at least 0, got -1"),
+        ("seed", 2**64, r"must be below 2\*\*64, got 18446744073709551616"),
+        ("eval_episodes", -1, "must be at least 0, got -1"),
+        ("gamma", 1.01, r"must be in \[0, 1\], got 1.01"),
+        ("gamma", -0.01, r"must be in \[0, 1\], got -0.01"),
+        ("gamma", math.nan, r"must be in \[0, 1\], got nan"),
+        ("gae_lambda", 2, r"must be in \[0, 1\], got 2"),
+        ("learning_rate", 0, "must be positive, got 0"),
+        ("learning_rate", -1e-3, "must be positive, got -0.001"),
+        ("learning_rate", math.nan, "must be positive, got nan"),
+        ("clip_range", 0.0, "must be positive, got 0.0"),
+        ("entropy_coef", -0.1, "must not be negative, got -0.1"),
+        ("entropy_coef", math.nan, "must not be negative, got nan"),
+        ("value_coef", -1, "must not be negative, got -1"),
+        ("checkpoint_seconds", -1.0, "must not be negative, got -1.0"),
+        ("max_grad_norm", 0, "must be positive or None, got 0"),
+        ("max_grad_norm", math.nan, "must be positive or None, got nan"),
+        ("target_kl", -0.1, "must be positive or None, got -0.1"),
+        ("hidden_sizes", (64, 0), r"must be positive integers, got \(64, 0\)"),
+        ("hidden_sizes", (-4,), r"must be positive integers, got \(-4,\)"),
+        ("hidden_sizes", (6.4,), r"must be positive integers, got \(6.4,\)"),
+    ],
+)
+def test_values_outside_their_range(name, value, rule):
+    with pytest.raises(ValueError, match=f"^TrainConfig: {name} {rule}$"):
+        TrainConfig(ENV, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "clip_range", "entropy_coef", "value_coef"])
+def test_infinite_weights_are_refused(name):
+    with pytest.raises(ValueError, match=f"^TrainConfig: {name} "):
+        TrainConfig(ENV, **{name: math.inf})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("env_id", None),
+        ("env_id", 3),
+        ("gamma", "high"),
+        ("gae_lambda", None),
+        ("learning_rate", "3e-4"),
+        ("clip_range", None),
+        ("entropy_coef", None),
+        ("value_coef", "1"),
+        ("max_grad_norm", "1"),
+        ("target_kl", "0.01"),
+        ("target_return", "475"),
+        ("target_return", math.nan),
+        ("checkpoint_seconds", None),
+        ("anneal_lr", "no"),
+        ("hidden_sizes", 64),
+        ("hidden_sizes", "64"),
+        ("out", 5),
+    ],
+)
+def test_wrong_types_are_refused_by_name(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"^TrainConfig: {name} "):
+        TrainConfig(**{"env_id": ENV, name: value})
+
+
+def test_minibatch_larger_than_the_rollout():
+    with pytest.raises(
+        ValueError,
+        match=r"^TrainConfig: minibatch_size \(257\) must not exceed the samples of a rollout, "
+        r"num_envs \* num_steps = 4 \* 64 = 256$",
+    ):
+        TrainConfig(ENV, num_envs=4, num_steps=64, minibatch_size=257)
+    assert TrainConfig(ENV, num_envs=4, num_steps=64, minibatch_size=256).minibatch_size == 256
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"gamma": 0, "gae_lambda": 0},
+        {"gamma": 1, "gae_lambda": 1},
+        {"seed": 2**64 - 1},
+        {"entropy_coef": 0, "value_coef": 0, "checkpoint_seconds": 0},
+        {"eval_episodes": 0},
+        {"max_grad_norm": None, "target_kl": None, "target_return": None, "num_threads": None},
+        {"num_envs": 1, "num_steps": 1, "minibatch_size": 1, "total_steps": 1},
+    ],
+)
+def test_ends_of_the_ranges_are_inside(limits):
+    config = TrainConfig(ENV, **limits)
+    assert {name: getattr(config, name) for name in limits} == limits
