@@ -6,7 +6,7 @@ Run: python benchmarks/bench_train.py
 import argparse
 import time
 
-from ppo_fast.bench.train import TOTAL_STEPS, Trainer, TrainResult, bench_train
+from ppo_fast.bench.train import TOTAL_STEPS, TrainedRun, Trainer, bench_train
 
 
 def sb3_trainer() -> dict[str, Trainer]:
@@ -20,7 +20,7 @@ def sb3_trainer() -> dict[str, Trainer]:
         return {}
     import torch
 
-    def train(seed: int, torch_threads: int) -> TrainResult:
+    def train(seed: int, torch_threads: int) -> TrainedRun:
         before = torch.get_num_threads()
         torch.set_num_threads(torch_threads)
         model = PPO(
@@ -43,7 +43,7 @@ def sb3_trainer() -> dict[str, Trainer]:
         env = make_vec_env("CartPole-v1", n_envs=10, seed=1000)
         mean, _ = evaluate_policy(model, env, n_eval_episodes=100, deterministic=True)
         torch.set_num_threads(before)
-        return TrainResult(model.num_timesteps / seconds, float(mean))
+        return TrainedRun(model.num_timesteps / seconds, float(mean))
 
     return {"stable-baselines3": train}
 

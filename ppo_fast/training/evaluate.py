@@ -3,6 +3,7 @@
 What a score is worth must not depend on the code that earned it.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def evaluate(
 def _make(env_id: str, video_folder: Path | None) -> gymnasium.Env[Any, Any]:
     if video_folder is None:
         return gymnasium.make(env_id)
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # else it greets on standard output
     env = gymnasium.make(env_id, render_mode="rgb_array")
     return gymnasium.wrappers.RecordVideo(
-        env, str(video_folder), episode_trigger=lambda episode: episode == 0, name_prefix="episode"
+        env, str(video_folder), episode_trigger=lambda episode: episode == 0, name_prefix="eval"
     )
