@@ -6,14 +6,15 @@ import math
 import numpy as np
 import pytest
 
+from ppo_fast import TrainConfig
+from ppo_fast.learners import ClippedLoss, GradientStep, make_learner
+from ppo_fast.rollout import Rollout
+from ppo_fast.surrogate import STATS
+
 torch = pytest.importorskip("torch")
 
-from ppo_fast import TrainConfig  # noqa: E402
-from ppo_fast.learners import ClippedLoss, GradientStep, make_learner  # noqa: E402
 from ppo_fast.learners.networks import ActorCritic, flatten_parameters  # noqa: E402
 from ppo_fast.learners.torch import TorchLearner  # noqa: E402
-from ppo_fast.rollout import Rollout  # noqa: E402
-from ppo_fast.surrogate import STATS  # noqa: E402
 
 OBS_SIZE = 5
 NUM_ACTIONS = 3

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo_fast.config import TrainConfig
+from ppo_fast.extras import require
 from ppo_fast.rollout import Actor, Critic, Rollout
 
 
@@ -72,6 +73,7 @@ class Learner(Actor, Critic, Protocol):
 
 def make_learner(config: TrainConfig, obs_size: int, num_actions: int) -> Learner:
     """The learner that `config.engine` names."""
+    require("torch")
     from ppo_fast.learners.torch import TorchLearner
 
     return TorchLearner(config, obs_size, num_actions)

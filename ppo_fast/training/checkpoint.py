@@ -9,7 +9,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
+from ppo_fast.extras import require
 
 FILE_NAME = "checkpoint.pt"
 FORMAT = "ppo-fast checkpoint"
@@ -20,6 +20,7 @@ def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
     """Write `content` into a run's folder, so that a crash leaves the old checkpoint or the new."""
     path = folder / FILE_NAME
     temporary = path.with_suffix(".tmp")
+    torch = require("torch")
     with temporary.open("wb") as file:
         torch.save({"format": FORMAT, "version": VERSION, **content}, file)
         file.flush()
@@ -40,6 +41,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {FILE_NAME}; give the folder of a training run")
+    torch = require("torch")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError):
