@@ -68,8 +68,9 @@ def _train(args: list[str]) -> int:
             _ResumeOptions, args, "train", description="Go on with a run that was stopped."
         )
         return _report(resume=resume.resume)
-    tyro = require("tyro")
-    env_id = args[0] if args and not args[0].startswith("-") else None
+    env_id = _value_of("--env-id", args)
+    if args and not args[0].startswith("-"):
+        env_id, *args = args
     wants_help = "-h" in args or "--help" in args
     if env_id is None and not wants_help:
         raise UsageError("give an environment first, e.g. ppo-fast train CartPole-v1")
@@ -83,8 +84,8 @@ def _train(args: list[str]) -> int:
     config = _parse(
         TrainConfig,
         args,
-        "train",
-        default=dataclasses.replace(default, env_id=tyro.MISSING),
+        "train ENV",
+        default=default,
         description="Train an agent. Defaults are the preset of the environment, where it has one. "
         "Go on with a stopped run by: ppo-fast train --resume RUN",
     )

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self
 
 ALGORITHMS = ("ppo-clip",)
 ENGINES = ("torch",)
@@ -103,9 +103,10 @@ class TrainConfig:
     """New folder for the run; None for runs/<env>-<algorithm>-s<seed>."""
 
     def __post_init__(self) -> None:
-        # Lists come from JSON and from callers; frozen, so that a checked config stays checked.
-        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
-        if self.out is not None:
+        # JSON has lists and strings for these; frozen, so that a checked config stays checked.
+        if isinstance(self.hidden_sizes, list):
+            object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        if isinstance(self.out, str):
             object.__setattr__(self, "out", Path(self.out))
         self._check()
 
@@ -149,40 +150,41 @@ class TrainConfig:
             raise ValueError(f"not the fields of a TrainConfig: {error}") from None
 
     def _check(self) -> None:
+        self._check_type("env_id", str, "a string")
         self._check_choice("algorithm", ALGORITHMS)
         self._check_choice("engine", ENGINES)
         self._check_choice("activation", ACTIVATIONS)
         self._check_choice("device", ("cpu",))
-        for name in (
-            "total_steps",
-            "num_envs",
-            "num_steps",
-            "num_epochs",
-            "minibatch_size",
-            "torch_threads",
-        ):
+        for name in ("anneal_lr", "anneal_clip_range", "normalize_advantages"):
+            self._check_type(name, bool, "True or False")
+        for name in ("total_steps", "num_envs", "num_steps", "num_epochs", "minibatch_size"):
             self._check_integer(name, 1)
+        self._check_integer("torch_threads", 1)
         self._check_integer("seed", 0)
+        if self.seed >= 2**64:
+            self._refuse("seed", "must be below 2**64")
         self._check_integer("eval_episodes", 0)
         if self.num_threads is not None:
             self._check_integer("num_threads", 1)
-        if self.seed >= 2**64:
-            self._refuse("seed", "must be below 2**64")
         for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not 0 <= self._number(name) <= 1:
                 self._refuse(name, "must be in [0, 1]")
         for name in ("learning_rate", "clip_range"):
-            if not 0 < getattr(self, name) < math.inf:
+            if not 0 < self._number(name) < math.inf:
                 self._refuse(name, "must be positive")
         for name in ("entropy_coef", "value_coef", "checkpoint_seconds"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= self._number(name) < math.inf:
                 self._refuse(name, "must not be negative")
         for name in ("max_grad_norm", "target_kl"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
+            if getattr(self, name) is not None and not self._number(name) > 0:
                 self._refuse(name, "must be positive or None")
+        if self.target_return is not None and math.isnan(self._number("target_return")):
+            self._refuse("target_return", "must be a number or None")
+        self._check_type("hidden_sizes", tuple, "a tuple of integers")
         if not all(isinstance(size, int) and size > 0 for size in self.hidden_sizes):
             self._refuse("hidden_sizes", "must be positive integers")
+        if self.out is not None:
+            self._check_type("out", Path, "a path or None")
         if self.minibatch_size > self.batch_size:
             raise ValueError(
                 f"TrainConfig: minibatch_size ({self.minibatch_size}) must not exceed the samples "
@@ -194,12 +196,22 @@ class TrainConfig:
         if getattr(self, name) not in choices:
             self._refuse(name, f"must be one of {', '.join(choices)}")
 
+    def _check_type(self, name: str, kind: type, description: str) -> None:
+        if not isinstance(getattr(self, name), kind):
+            self._refuse(name, f"must be {description}", TypeError)
+
     def _check_integer(self, name: str, least: int) -> None:
         value = getattr(self, name)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"TrainConfig: {name} must be an integer, got {value!r}")
+            self._refuse(name, "must be an integer", TypeError)
         if value < least:
             self._refuse(name, f"must be at least {least}")
 
-    def _refuse(self, name: str, rule: str) -> None:
-        raise ValueError(f"TrainConfig: {name} {rule}, got {getattr(self, name)!r}")
+    def _number(self, name: str) -> float:
+        value = getattr(self, name)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            self._refuse(name, "must be a number", TypeError)
+        return float(value)
+
+    def _refuse(self, name: str, rule: str, error: type[Exception] = ValueError) -> NoReturn:
+        raise error(f"TrainConfig: {name} {rule}, got {getattr(self, name)!r}")

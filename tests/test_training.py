@@ -483,7 +483,9 @@ def test_resume_of_a_finished_run(finished):
 def test_a_run_stopped_while_it_is_evaluated_can_be_completed(tmp_path):
     out = tmp_path / "run"
     fields = LONG | {"total_steps": 512, "eval_episodes": 2000}
-    thread = interrupt_when((out / "learning_curve.png").exists)
+    picture = out / "learning_curve.png"
+    # Evaluation begins when the picture is whole.
+    thread = interrupt_when(lambda: picture.exists() and b"IEND" in picture.read_bytes())
     with pytest.raises(KeyboardInterrupt):
         ppo_fast.train(small(out, **fields))
     thread.join()

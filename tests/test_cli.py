@@ -1,0 +1,380 @@
+"""The command line: exit status, errors in a single line, help, and missing packages."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from test_config import field_docstrings
+
+import ppo_fast
+from ppo_fast import TrainConfig
+from ppo_fast.cli import main
+
+pytest.importorskip("torch")
+pytest.importorskip("tyro")
+
+ENV = "CartPole-v1"
+QUICK = ["--total-steps", "512", "--num-envs", "8", "--num-steps", "64", "--num-epochs", "1"]
+
+
+def run(*command, **settings):
+    """A process, started in an interpreter of its own."""
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=120, **settings
+    )
+
+
+@pytest.fixture
+def call(capfd, tmp_path, monkeypatch):
+    """Runs `main` in an empty folder; gives exit status, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_main(*arguments):
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # how tyro ends after --help
+            status = stop.code or 0
+        return status, *capfd.readouterr()
+
+    return run_main
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder of a tiny finished run."""
+    out = tmp_path_factory.mktemp("runs") / "trained"
+    config = TrainConfig(
+        ENV, total_steps=1024, num_envs=8, num_steps=64, num_epochs=1, eval_episodes=0, out=out
+    )
+    return ppo_fast.train(config).out
+
+
+def assert_error(result, status, pattern):
+    """The exit status, and one line on standard error that matches."""
+    assert result[0] == status, result
+    assert result[2].count("\n") == 1, result[2]
+    assert re.search(pattern, result[2]), result[2]
+    assert result[1] == ""
+
+
+# Usage
+
+
+def test_no_arguments_show_the_usage():
+    process = run("-m", "ppo_fast.cli")
+    assert process.returncode == 2
+    assert "usage: ppo-fast COMMAND" in process.stdout + process.stderr
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(call, option):
+    status, output, error = call(option)
+    assert (status, error) == (0, "")
+    for command in ("train ENV", "train --resume RUN", "eval RUN", "bench", "info"):
+        assert command in output
+
+
+def test_version(call):
+    assert call("--version") == (0, f"{ppo_fast.__version__}\n", "")
+
+
+def test_installed_command():
+    command = Path(sys.executable).with_name("ppo-fast")
+    if not command.exists():
+        pytest.skip("the package is not installed in this environment")
+    process = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout) == (0, f"{ppo_fast.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("frobnicate", "unknown command 'frobnicate'; there are train, eval, bench, info"),
+        ("train", "give an environment first, e.g. ppo-fast train CartPole-v1"),
+        ("train --seed 3", "give an environment first"),
+        ("train CartPol-v1", "unknown environment 'CartPol-v1'; did you mean CartPole-v1"),
+        ("train Akrobot-v1", "unknown environment 'Akrobot-v1'; did you mean Acrobot-v1"),
+        ("train CartPole-v1 Acrobot-v1", "Unrecognized options: Acrobot-v1"),
+        ("train CartPole-v1 --total-steps -5", "total_steps must be at least 1, got -5"),
+        ("train CartPole-v1 --total-steps many", "--total-steps: .*'many'"),
+        ("train CartPole-v1 --seed", "--seed"),
+        ("train CartPole-v1 --seed -1", "seed must be at least 0, got -1"),
+        ("train CartPole-v1 --gamma 1.5", r"gamma must be in \[0, 1\], got 1.5"),
+        ("train CartPole-v1 --hidden-sizes 64 -64", r"hidden_sizes must be positive integers"),
+        ("train CartPole-v1 --total-step 512", "--total-step, 512; did you mean --total-steps?"),
+        ("train CartPole-v1 --lerning-rate=1", "did you mean --learning-rate?"),
+        ("train CartPole-v1 --algorithm a2c", "algorithm must be one of ppo-clip, got 'a2c'"),
+        ("train CartPole-v1 --algorithm", "--algorithm"),
+        ("train CartPole-v1 --activation gelu", "--activation.*'?gelu'?"),
+        (
+            "train CartPole-v1 --minibatch-size 100000",
+            r"minibatch_size \(100000\) must not exceed the samples of a rollout, "
+            r"num_envs \* num_steps = 32 \* 64 = 2048",
+        ),
+        ("train CartPole-v1 --resume run", "Unrecognized options: CartPole-v1"),
+        ("train --resume run --seed 3", "--seed"),
+        ("train --resume", "--resume"),
+        ("eval", "RUN|PATH"),
+        ("eval run --episodes 0", "--episodes must be at least 1, got 0"),
+        ("eval run --seed -1", "--seed must not be negative, got -1"),
+        ("eval run --episode 3", "did you mean --episodes?"),
+        ("bench frob", "unknown benchmark 'frob'; there are envs, train and all"),
+        ("bench envs --seconds 0", "--seconds must be positive, got 0"),
+        ("info all", "takes no arguments, got all"),
+    ],
+)
+def test_wrong_usage(call, arguments, message):
+    result = call(*arguments.split())
+    assert_error(result, 2, message)
+    command = arguments.split()[0]
+    assert result[2].startswith(
+        "ppo-fast: " if command == "frobnicate" else f"ppo-fast {command}: "
+    )
+    # Names of our classes mean nothing on a command line.
+    assert "TrainConfig" not in result[2]
+    assert "Options" not in result[2]
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("command", ["train --resume", "eval"])
+def test_no_run_in_the_folder(call, command, tmp_path):
+    for folder in ("nothing", tmp_path):
+        result = call(*command.split(), folder)
+        assert_error(result, 1, r"holds no checkpoint\.pt; give the folder of a training run$")
+
+
+@pytest.mark.parametrize("command", ["train --resume", "eval"])
+def test_damaged_checkpoint(call, command, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"a" * 1000)
+    assert_error(call(*command.split(), tmp_path), 1, r"checkpoint\.pt cannot be read")
+
+
+def test_resume_of_a_finished_run(call, trained):
+    assert_error(call("train", "--resume", trained), 1, "has finished its 1,024 steps")
+
+
+def test_existing_folder(call, tmp_path):
+    (tmp_path / "mine").mkdir()
+    assert_error(
+        call("train", ENV, *QUICK, "--out", "mine"),
+        1,
+        r"mine exists; choose another --out, or go on with it: ppo-fast train --resume mine$",
+    )
+    assert os.listdir("mine") == []
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("Pendulum-v1", "Pendulum-v1 has actions in Box.*; only Discrete actions"),
+        ("FrozenLake-v1", "FrozenLake-v1 has observations in Discrete"),
+    ],
+)
+def test_environments_that_cannot_be_trained_on(call, env_id, message):
+    assert_error(call("train", env_id), 1, message)
+    assert os.listdir() == []
+
+
+@pytest.mark.skipif(find_spec("Box2D") is not None, reason="needs an environment that lacks Box2D")
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_environment_whose_own_packages_are_missing(call, num_envs):
+    result = call("train", "LunarLander-v3", "--num-envs", num_envs)
+    assert_error(result, 1, r"Box2D is not installed.*gymnasium\[box2d\]")
+    assert os.listdir() == []
+
+
+# Help
+
+
+def plain(output):
+    """Help without the boxes that it is drawn in."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", output).split())
+
+
+def test_train_help_documents_every_field(call):
+    status, output, error = call("train", "--help")
+    assert (status, error) == (0, "")
+    text = plain(output)
+    for name, docstring in field_docstrings().items():
+        if name != "env_id":
+            assert re.search(rf"--{name.replace('_', '-')}\b", text), name
+        assert " ".join(docstring.split()) in text, name
+    assert "ppo-fast train --resume RUN" in text
+
+
+def test_train_help_of_an_environment_shows_its_preset(call):
+    def default_of_total_steps(*arguments):
+        text = plain(call("train", *arguments, "--help")[1])
+        return re.search(r"rounded up to whole rollouts\. \(default: (\d+)\)", text)[1]
+
+    assert default_of_total_steps() == str(TrainConfig(ENV).total_steps)
+    assert default_of_total_steps(ENV) == str(TrainConfig.preset(ENV).total_steps)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train --resume run", ["--resume", "Folder of the run"]),
+        ("eval", ["--episodes", "--seed", "--stochastic", "--video"]),
+        ("bench", ["--seconds", "envs, train or all"]),
+        ("info", ["usage: ppo-fast info"]),
+    ],
+)
+def test_help_of_commands(call, command, words):
+    status, output, error = call(*command.split(), "--help")
+    assert (status, error) == (0, "")
+    for word in words:
+        assert word in plain(output)
+
+
+# Commands
+
+
+def test_info(call):
+    status, output, error = call("info")
+    assert (status, error) == (0, "")
+    facts = dict(line.split(maxsplit=1) for line in output.splitlines())
+    build = ppo_fast.build_info()
+    assert facts["version"] == build["version"]
+    assert facts["compiler"] == build["compiler"]
+    assert facts["flags"] == build["flags"]
+    assert facts["isa"].split()[0] == build["isa"]
+    assert facts["cuda"].split()[0] == ("yes" if build["cuda"] else "no")
+    assert facts["threads"] == str(build["threads"])
+    assert facts.keys() >= {"python", "numpy", "gymnasium", "torch"}
+
+
+def test_train_then_eval(tmp_path):
+    process = run(
+        *("-m", "ppo_fast.cli", "train", ENV, *QUICK),
+        *("--eval-episodes", "2", "--no-anneal-lr", "--hidden-sizes", "8", "--out", "run"),
+        cwd=tmp_path,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    lines = process.stdout.splitlines()
+    assert lines[-4].startswith("trained 512 steps in ")
+    assert re.fullmatch(
+        r"CartPole-v1: mean return \d+\.\d \+- \d+\.\d over 2 episodes on Gymnasium's environment, "
+        r"not solved",
+        lines[-3],
+    )
+    assert lines[-2].split() == [
+        "run/",
+        "learning_curve.png",
+        "metrics.csv",
+        "checkpoint.pt",
+        "summary.json",
+    ]
+    assert lines[-1] == "again: ppo-fast eval run"
+    config = ppo_fast.load(tmp_path / "run").config
+    expected = TrainConfig.preset(
+        ENV,
+        total_steps=512,
+        num_envs=8,
+        num_steps=64,
+        num_epochs=1,
+        eval_episodes=2,
+        anneal_lr=False,
+        hidden_sizes=(8,),
+    )
+    assert dataclasses.replace(config, out=None) == expected
+
+    evaluations = [
+        run("-m", "ppo_fast.cli", "eval", "run", "--episodes", "2", *options, cwd=tmp_path)
+        for options in ([], ["--stochastic"])
+    ]
+    for process in evaluations:
+        assert (process.returncode, process.stderr) == (0, "")
+        assert "over 2 episodes" in process.stdout
+    # The same seeds as in training, so the same greedy episodes.
+    assert evaluations[0].stdout.strip() == lines[-3]
+    assert evaluations[1].stdout != evaluations[0].stdout
+
+
+def test_eval_repeats(call, trained):
+    outputs = {call("eval", trained, "--episodes", 3, "--stochastic")[1] for _ in range(2)}
+    assert len(outputs) == 1
+    assert call("eval", trained, "--episodes", 3, "--seed", 7)[1] not in outputs
+
+
+# Missing packages
+
+
+def run_without(packages, *arguments, **settings):
+    """`ppo-fast ...` in an interpreter to which some packages are not installed."""
+    code = f"import sys; sys.modules.update(dict.fromkeys({packages!r}))\n"
+    code += "from ppo_fast.cli import main; sys.exit(main(sys.argv[1:]))"
+    return run("-c", code, *arguments, **settings)
+
+
+def assert_install_hint(process, package, extra="train"):
+    assert process.returncode == 1, process
+    assert process.stderr.count("\n") == 1, process.stderr
+    assert package in process.stderr
+    assert f'pip install "ppo-fast[{extra}]"' in process.stderr
+
+
+@pytest.mark.parametrize("package", ["torch", "tyro", "tensorboard", "matplotlib"])
+def test_train_without_a_package(package, tmp_path):
+    process = run_without([package], "train", ENV, *QUICK, cwd=tmp_path)
+    assert_install_hint(process, package)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("package", ["torch", "tyro"])
+@pytest.mark.parametrize("command", ["eval run", "train --resume run", "bench train"])
+def test_other_commands_without_a_package(package, command, tmp_path):
+    assert_install_hint(run_without([package], *command.split(), cwd=tmp_path), package)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_train_in_a_terminal_without_rich(tmp_path):
+    import pty
+
+    # Only a terminal gets the progress bar.
+    ours, theirs = pty.openpty()
+    try:
+        code = "import sys; sys.modules['rich'] = None\n"
+        code += "from ppo_fast.cli import main; sys.exit(main(sys.argv[1:]))"
+        process = subprocess.run(
+            [sys.executable, "-c", code, "train", ENV, *QUICK],
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            cwd=tmp_path,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert_install_hint(process, "rich")
+    assert os.listdir(tmp_path) == []
+
+
+def test_video_without_its_packages(call, trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "moviepy", None)
+    status, _, error = call("eval", trained, "--video")
+    assert status == 1
+    assert error.count("\n") == 1
+    assert 'pip install "ppo-fast[video]"' in error
+    assert not (trained / "videos").exists()
+
+
+def test_info_needs_no_extra():
+    process = run_without(["torch", "tyro", "rich", "tensorboard", "matplotlib"], "info")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert f"version    {ppo_fast.__version__}\n" in process.stdout
+
+
+def test_train_in_a_program_without_torch(tmp_path):
+    code = "import sys; sys.modules['torch'] = None\nimport ppo_fast\n"
+    code += "try:\n    ppo_fast.train(ppo_fast.TrainConfig('CartPole-v1'))\n"
+    code += "except ModuleNotFoundError as error:\n    print(error)"
+    process = run("-c", code, cwd=tmp_path)
+    assert process.stdout == 'torch is not installed: pip install "ppo-fast[train]"\n', process
