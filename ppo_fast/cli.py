@@ -70,6 +70,8 @@ def _train(args: list[str]) -> int:
         return _report(resume=resume.resume)
     env_id = _value_of("--env-id", args)
     if args and not args[0].startswith("-"):
+        if env_id is not None:
+            raise UsageError(f"give one environment, not both {args[0]} and --env-id {env_id}")
         env_id, *args = args
     wants_help = "-h" in args or "--help" in args
     if env_id is None and not wants_help:
@@ -272,7 +274,7 @@ def _plain(message: str) -> str:
 
 def _value_of(option: str, args: list[str]) -> str | None:
     """The value of an option that decides about the defaults of the others."""
-    for arg, following in zip(args, [*args[1:], None], strict=True):
+    for arg, following in zip(args, [*args, None][1:], strict=True):
         if arg == option:
             return following
         if arg.startswith(f"{option}="):

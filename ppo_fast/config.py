@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
@@ -108,6 +109,13 @@ class TrainConfig:
             object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
         if isinstance(self.out, str):
             object.__setattr__(self, "out", Path(self.out))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            # NumPy's numbers become Python's, which JSON can hold.
+            if isinstance(value, numbers.Integral) and not isinstance(value, (bool, int)):
+                object.__setattr__(self, field.name, int(value))
+            elif isinstance(value, numbers.Real) and not isinstance(value, (int, float)):
+                object.__setattr__(self, field.name, float(value))
         self._check()
 
     @classmethod

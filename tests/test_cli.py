@@ -98,20 +98,25 @@ def test_installed_command():
         ("frobnicate", "unknown command 'frobnicate'; there are train, eval, bench, info"),
         ("train", "give an environment first, e.g. ppo-fast train CartPole-v1"),
         ("train --seed 3", "give an environment first"),
+        ("train --env-id CartPol-v1", "unknown environment 'CartPol-v1'; did you mean CartPole-v1"),
         ("train CartPol-v1", "unknown environment 'CartPol-v1'; did you mean CartPole-v1"),
         ("train Akrobot-v1", "unknown environment 'Akrobot-v1'; did you mean Acrobot-v1"),
         ("train CartPole-v1 Acrobot-v1", "Unrecognized options: Acrobot-v1"),
+        (
+            "train CartPole-v1 --env-id Acrobot-v1 --total-steps 2048 --eval-episodes 0",
+            "CartPole-v1.*Acrobot-v1|Acrobot-v1.*CartPole-v1",
+        ),
         ("train CartPole-v1 --total-steps -5", "total_steps must be at least 1, got -5"),
         ("train CartPole-v1 --total-steps many", "--total-steps: .*'many'"),
         ("train CartPole-v1 --seed", "--seed"),
         ("train CartPole-v1 --seed -1", "seed must be at least 0, got -1"),
         ("train CartPole-v1 --gamma 1.5", r"gamma must be in \[0, 1\], got 1.5"),
         ("train CartPole-v1 --hidden-sizes 64 -64", r"hidden_sizes must be positive integers"),
-        ("train CartPole-v1 --total-step 512", "--total-step, 512; did you mean --total-steps?"),
-        ("train CartPole-v1 --lerning-rate=1", "did you mean --learning-rate?"),
+        ("train CartPole-v1 --total-step 512", r"--total-step, 512; did you mean --total-steps\?$"),
+        ("train CartPole-v1 --lerning-rate=1", r"did you mean --learning-rate\?$"),
         ("train CartPole-v1 --algorithm a2c", "algorithm must be one of ppo-clip, got 'a2c'"),
         ("train CartPole-v1 --algorithm", "--algorithm"),
-        ("train CartPole-v1 --activation gelu", "--activation.*'?gelu'?"),
+        ("train CartPole-v1 --activation gelu", "'gelu'.*--activation"),
         (
             "train CartPole-v1 --minibatch-size 100000",
             r"minibatch_size \(100000\) must not exceed the samples of a rollout, "
@@ -123,7 +128,7 @@ def test_installed_command():
         ("eval", "RUN|PATH"),
         ("eval run --episodes 0", "--episodes must be at least 1, got 0"),
         ("eval run --seed -1", "--seed must not be negative, got -1"),
-        ("eval run --episode 3", "did you mean --episodes?"),
+        ("eval run --episode 3", r"did you mean --episodes\?$"),
         ("bench frob", "unknown benchmark 'frob'; there are envs, train and all"),
         ("bench envs --seconds 0", "--seconds must be positive, got 0"),
         ("info all", "takes no arguments, got all"),
@@ -184,7 +189,8 @@ def test_environments_that_cannot_be_trained_on(call, env_id, message):
 @pytest.mark.skipif(find_spec("Box2D") is not None, reason="needs an environment that lacks Box2D")
 @pytest.mark.parametrize("num_envs", [1, 2])
 def test_environment_whose_own_packages_are_missing(call, num_envs):
-    result = call("train", "LunarLander-v3", "--num-envs", num_envs)
+    arguments = ["--num-envs", num_envs, "--minibatch-size", 64]
+    result = call("train", "LunarLander-v3", *arguments)
     assert_error(result, 1, r"Box2D is not installed.*gymnasium\[box2d\]")
     assert os.listdir() == []
 
@@ -202,8 +208,7 @@ def test_train_help_documents_every_field(call):
     assert (status, error) == (0, "")
     text = plain(output)
     for name, docstring in field_docstrings().items():
-        if name != "env_id":
-            assert re.search(rf"--{name.replace('_', '-')}\b", text), name
+        assert re.search(rf"--{name.replace('_', '-')}\b", text), name
         assert " ".join(docstring.split()) in text, name
     assert "ppo-fast train --resume RUN" in text
 
@@ -248,6 +253,27 @@ def test_info(call):
     assert facts["cuda"].split()[0] == ("yes" if build["cuda"] else "no")
     assert facts["threads"] == str(build["threads"])
     assert facts.keys() >= {"python", "numpy", "gymnasium", "torch"}
+
+
+def test_train_with_nothing_but_an_environment(call):
+    # The first command that anybody types.
+    status, output, error = call("train", ENV)
+    assert (status, error) == (0, "")
+    assert "over 100 episodes on Gymnasium's environment" in output
+    assert output.endswith("again: ppo-fast eval runs/CartPole-v1-ppo-clip-s0\n")
+    assert ppo_fast.load("runs/CartPole-v1-ppo-clip-s0").config == TrainConfig.preset(
+        ENV, out="runs/CartPole-v1-ppo-clip-s0"
+    )
+
+
+def test_environment_as_a_flag(call):
+    # Its preset holds either way.
+    arguments = [*QUICK, "--eval-episodes", "0", "--out"]
+    for environment, out in (([ENV], "a"), (["--env-id", ENV], "b"), ([f"--env-id={ENV}"], "c")):
+        assert call("train", *environment, *arguments, out)[0] == 0
+        config = ppo_fast.load(out).config
+        assert config.learning_rate == TrainConfig.preset(ENV).learning_rate
+        assert config == dataclasses.replace(ppo_fast.load("a").config, out=Path(out))
 
 
 def test_train_then_eval(tmp_path):
@@ -306,11 +332,22 @@ def test_eval_repeats(call, trained):
 # Missing packages
 
 
+# As if the packages {missing} were not installed: nothing finds them.
+WITHOUT = """
+import sys, types
+
+def find_spec(name, path=None, target=None):
+    if name.partition(".")[0] in {missing}:
+        raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, types.SimpleNamespace(find_spec=find_spec))
+"""
+MAIN = "from ppo_fast.cli import main\nsys.exit(main(sys.argv[1:]))"
+
+
 def run_without(packages, *arguments, **settings):
-    """`ppo-fast ...` in an interpreter to which some packages are not installed."""
-    code = f"import sys; sys.modules.update(dict.fromkeys({packages!r}))\n"
-    code += "from ppo_fast.cli import main; sys.exit(main(sys.argv[1:]))"
-    return run("-c", code, *arguments, **settings)
+    """`ppo-fast ...` in an interpreter that does not find some packages."""
+    return run("-c", WITHOUT.format(missing=packages) + MAIN, *arguments, **settings)
 
 
 def assert_install_hint(process, package, extra="train"):
@@ -328,9 +365,11 @@ def test_train_without_a_package(package, tmp_path):
 
 
 @pytest.mark.parametrize("package", ["torch", "tyro"])
-@pytest.mark.parametrize("command", ["eval run", "train --resume run", "bench train"])
-def test_other_commands_without_a_package(package, command, tmp_path):
-    assert_install_hint(run_without([package], *command.split(), cwd=tmp_path), package)
+@pytest.mark.parametrize("command", ["eval", "train --resume", "bench train"])
+def test_other_commands_without_a_package(package, command, trained, tmp_path):
+    folder = [] if command == "bench train" else [str(trained)]
+    process = run_without([package], *command.split(), *folder, cwd=tmp_path)
+    assert_install_hint(process, package)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
@@ -340,8 +379,7 @@ def test_train_in_a_terminal_without_rich(tmp_path):
     # Only a terminal gets the progress bar.
     ours, theirs = pty.openpty()
     try:
-        code = "import sys; sys.modules['rich'] = None\n"
-        code += "from ppo_fast.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = WITHOUT.format(missing=["rich"]) + MAIN
         process = subprocess.run(
             [sys.executable, "-c", code, "train", ENV, *QUICK],
             stdout=theirs,
@@ -373,8 +411,12 @@ def test_info_needs_no_extra():
 
 
 def test_train_in_a_program_without_torch(tmp_path):
-    code = "import sys; sys.modules['torch'] = None\nimport ppo_fast\n"
-    code += "try:\n    ppo_fast.train(ppo_fast.TrainConfig('CartPole-v1'))\n"
-    code += "except ModuleNotFoundError as error:\n    print(error)"
+    code = WITHOUT.format(missing=["torch"]) + (
+        "import ppo_fast\n"
+        "try:\n"
+        "    ppo_fast.train(ppo_fast.TrainConfig('CartPole-v1'))\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error)\n"
+    )
     process = run("-c", code, cwd=tmp_path)
     assert process.stdout == 'torch is not installed: pip install "ppo-fast[train]"\n', process

@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ppo_fast import TrainConfig, presets
@@ -265,3 +266,10 @@ def test_minibatch_larger_than_the_rollout():
 def test_ends_of_the_ranges_are_inside(limits):
     config = TrainConfig(ENV, **limits)
     assert {name: getattr(config, name) for name in limits} == limits
+
+
+def test_numbers_of_numpy_become_pythons():
+    config = TrainConfig(ENV, num_envs=np.int64(16), gamma=np.float32(0.5))
+    assert type(config.num_envs) is int
+    assert type(config.gamma) is float
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config

@@ -582,8 +582,6 @@ def openers(folder):
 @pytest.mark.parametrize("how", ["load", "resume"])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_damaged_checkpoint(copied, damage, how):
-    if how == "load" and damage.__name__ == "leave_out_updates":
-        pytest.skip("a policy does not need it")
     damage(copied / CHECKPOINT)
     before = (copied / "metrics.csv").read_bytes()
     with pytest.raises(ValueError, match=r"checkpoint\.pt .*(cannot be read|no ppo-fast)") as error:
@@ -606,11 +604,8 @@ def test_random_bytes_are_no_checkpoint(tmp_path):
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_checkpoint_is_not_run(copied, how, zipped):
     marker = copied / "was here"
-    # What pickle makes of an object whose __reduce__ is (pathlib.Path.touch, (marker,)).
-    code = b"cpathlib\nPath.touch\n(cpathlib\nPath\n(V%s\ntRtR." % os.fsencode(marker)
-    code = code.replace(
-        b"cpathlib\nPath.touch\n", b"cbuiltins\ngetattr\n(cpathlib\nPath\nVtouch\ntR"
-    )
+    # A pickle of a call: eval("open(...)").
+    code = f"cbuiltins\neval\n(Vopen({os.fspath(marker)!r}, 'w').close()\ntR.".encode()
     pickle.loads(code)
     assert marker.exists()
     marker.unlink()
@@ -729,19 +724,12 @@ def test_evaluate_equals_a_plain_loop(finished, seed):
     assert evaluation.solved is False
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_evaluation_does_not_depend_on_the_number_side_by_side(
-    finished, deterministic, monkeypatch
-):
+def test_greedy_evaluation_does_not_depend_on_the_number_side_by_side(finished, monkeypatch):
     module = importlib.import_module("ppo_fast.training.evaluate")
     results = []
     for parallel in (1, 3, 100):
         monkeypatch.setattr(module, "_PARALLEL", parallel)
-        results.append(
-            module.evaluate(
-                ppo_fast.load(finished.out), episodes=12, deterministic=deterministic
-            ).returns.tolist()
-        )
+        results.append(module.evaluate(ppo_fast.load(finished.out), episodes=12).returns.tolist())
     assert results[0] == results[1] == results[2]
 
 

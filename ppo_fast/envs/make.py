@@ -91,12 +91,23 @@ def make_vec(
 def make_stepper(env_id: str, num_envs: int, *, num_threads: int | None = None) -> Stepper:
     """The environments of a training run: native, a single Gymnasium one, or a Gymnasium batch."""
     if native_spec(env_id) is None and num_envs == 1:
-        require_known(env_id)
-        return SingleEnvStepper(gymnasium.make(env_id))
-    env = make_vec(
-        env_id, num_envs, num_threads=num_threads, autoreset_mode=AutoresetMode.SAME_STEP
-    )
+        return SingleEnvStepper(make_single(env_id))
+    try:
+        env = make_vec(
+            env_id, num_envs, num_threads=num_threads, autoreset_mode=AutoresetMode.SAME_STEP
+        )
+    except gymnasium.error.Error as error:
+        raise ValueError(f"{env_id} cannot be made: {error}") from None
     return env if isinstance(env, NativeVectorEnv) else VectorEnvStepper(env)
+
+
+def make_single(env_id: str, **env_kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """`gymnasium.make`; ValueError where it fails, e.g. for a missing dependency."""
+    require_known(env_id)
+    try:
+        return gymnasium.make(env_id, **env_kwargs)
+    except gymnasium.error.Error as error:
+        raise ValueError(f"{env_id} cannot be made: {error}") from None
 
 
 def original_id(env_id: str) -> str:

@@ -5,7 +5,7 @@ opening a foreign file never runs code.
 """
 
 import os
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,20 @@ from ppo_fast.extras import require
 FILE_NAME = "checkpoint.pt"
 FORMAT = "ppo-fast checkpoint"
 VERSION = 1
+KEYS = frozenset(
+    {
+        "config",
+        "obs_size",
+        "num_actions",
+        "updates",
+        "seconds",
+        "solved_early",
+        "learner",
+        "episodes",
+        "obs",
+        "env_state",
+    }
+)
 
 
 def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
@@ -43,8 +57,13 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"{folder} holds no {FILE_NAME}; give the folder of a training run")
     torch = require("torch")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError):
+        # torch does not look at the checksums of the zip file that a checkpoint is.
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip() is not None
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # what a damaged file raises has no common type
+        damaged = True
+    if damaged:
         raise ValueError(
             f"{path} cannot be read: it is truncated, damaged or no ppo-fast checkpoint"
         ) from None
@@ -54,4 +73,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(
             f"{path} is a checkpoint of version {content.get('version')}; this is version {VERSION}"
         )
+    missing = KEYS - content.keys()
+    if missing:
+        raise ValueError(f"{path} is no ppo-fast checkpoint: it lacks {', '.join(sorted(missing))}")
     return content

@@ -12,10 +12,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo_fast.envs.make import original_id
+from ppo_fast.envs.make import make_single, original_id
 from ppo_fast.training.policy import Policy
 
-# Environments that play side by side; no result depends on it.
+# Environments that play side by side; greedy results do not depend on it.
 _PARALLEL = 10
 
 
@@ -107,9 +107,9 @@ def evaluate(
 
 def _make(env_id: str, video_folder: Path | None) -> gymnasium.Env[Any, Any]:
     if video_folder is None:
-        return gymnasium.make(env_id)
+        return make_single(env_id)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # else it greets on standard output
-    env = gymnasium.make(env_id, render_mode="rgb_array")
+    env = make_single(env_id, render_mode="rgb_array")
     return gymnasium.wrappers.RecordVideo(
         env, str(video_folder), episode_trigger=lambda episode: episode == 0, name_prefix="eval"
     )

@@ -4,6 +4,7 @@ import csv
 import os
 import time
 from collections import deque
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -59,6 +60,11 @@ class EpisodeTracker:
             self._open_return[ended] = 0
             self._open_length[ended] = 0
 
+    def restart(self) -> None:
+        """Forget the episodes that have not ended: the environments start new ones."""
+        self._open_return[:] = 0
+        self._open_length[:] = 0
+
     def state(self) -> dict[str, Any]:
         return {
             "count": self.count,
@@ -83,12 +89,19 @@ class MetricsWriter:
         """Start with the rows of the run so far (none for a new one)."""
         events = require("tensorboard.summary.writer.event_file_writer")
         self.rows: list[Row] = []
-        self._file: TextIO = (folder / "metrics.csv").open("w", newline="")
+        # The rows of a resumed run are written anew; a crash leaves the old file or the new.
+        path = folder / "metrics.csv"
+        temporary = path.with_suffix(".tmp")
+        self._file: TextIO = temporary.open("w", newline="")
         self._csv: Any = None
         self._events = None
         for row in rows:
             self.add(row)
+        self.flush()
+        temporary.replace(path)
         self._events = events.EventFileWriter(str(folder))
+        if rows:
+            self._events.add_event(_restart_event(rows[-1]))
 
     def add(self, row: Row) -> None:
         """Append a row; every row has the columns of the first."""
@@ -108,6 +121,9 @@ class MetricsWriter:
             self._events.flush()
 
     def close(self) -> None:
+        """Flush and close; a second call does nothing."""
+        if self._file.closed:
+            return
         self.flush()
         self._file.close()
         if self._events is not None:
@@ -118,10 +134,19 @@ def read_metrics(folder: Path, updates: int) -> list[Row]:
     """The first `updates` rows of a run's metrics.csv."""
     path = folder / "metrics.csv"
     with path.open(newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        # A process that was killed may have left half a row behind these.
+        rows = [
+            {name: _number(value) for name, value in row.items()}
+            for row in islice(csv.DictReader(file), updates)
+        ]
     if len(rows) < updates:
         raise ValueError(f"{path} has {len(rows)} rows but its checkpoint is of update {updates}")
-    return rows[:updates]
+    return rows
+
+
+def _number(text: str) -> float:
+    # Counts stay integers, so that the file of a resumed run is that of an uninterrupted one.
+    return int(text) if text.isdecimal() else float(text)
 
 
 def columns(rows: list[Row]) -> dict[str, NDArray[np.float64]]:
@@ -129,6 +154,14 @@ def columns(rows: list[Row]) -> dict[str, NDArray[np.float64]]:
     if not rows:
         return {}
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _restart_event(last: Row) -> Any:
+    """Tells TensorBoard to drop what an interrupted process wrote after its checkpoint."""
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    log = SessionLog(status=SessionLog.START)
+    return Event(wall_time=time.time(), step=int(last["steps"]) + 1, session_log=log)
 
 
 def _event(row: Row) -> Any:

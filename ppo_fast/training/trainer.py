@@ -92,16 +92,19 @@ def train(
     """
     if (config is None) == (resume is None):
         raise TypeError("train: give either a config or resume=<folder>")
-    for module in ("torch", "tensorboard", "matplotlib"):
+    for module in ("torch", "tensorboard", "matplotlib", "rich"):
         require(module)
     if resume is not None:
         run = _Run.resumed(Path(resume))
     else:
         assert config is not None
         run = _Run.started(config)
-    with _torch_threads(run.config.torch_threads):
-        run.train(progress)
-        return run.finish(progress)
+    try:
+        with _torch_threads(run.config.torch_threads):
+            run.train(progress)
+            return run.finish(progress)
+    finally:
+        run.metrics.close()
 
 
 class _Run:
@@ -120,6 +123,7 @@ class _Run:
         self.updates = 0
         self.seconds = 0.0
         self.solved_early = False
+        self.note = ""
         self.metrics: MetricsWriter
 
     @classmethod
@@ -140,7 +144,7 @@ class _Run:
         run.updates = content["updates"]
         run.seconds = content["seconds"]
         run.solved_early = content["solved_early"]
-        if run.is_over:
+        if run.is_over and (folder / "summary.json").exists():
             raise ValueError(
                 f"{folder} has finished its {run.steps:,} steps; there is no more to do"
             )
@@ -151,7 +155,9 @@ class _Run:
         if state is not None and isinstance(run.stepper, NativeVectorEnv):
             run.stepper.set_state(state.numpy())
         else:
+            run.episodes.restart()
             run.reset_envs()
+            run.note = f"{config.env_id} cannot save its state: its episodes start anew"
         run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
         return run
 
@@ -178,6 +184,8 @@ class _Run:
 
     def train(self, progress: bool) -> None:
         """Updates until the run is over; raises Interrupted on a signal."""
+        if progress and self.note:
+            print(self.note, flush=True)
         display = make_display(self.config, progress)
         before = self.seconds
         start = time.perf_counter()
