@@ -65,4 +65,4 @@ EXTRAS_bench := train,bench
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "ppo-fast needs Python 3.11 or newer" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

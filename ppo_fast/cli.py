@@ -7,6 +7,7 @@ Ctrl-C.
 import contextlib
 import dataclasses
 import io
+import os
 import platform
 import re
 import sys
@@ -53,11 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command is None:
         return _fail(f"unknown command {args[0]!r}; there are {', '.join(commands)}", 2)
     try:
-        return command(args[1:])
+        return command([_dashed(arg) for arg in args[1:]])
     except UsageError as error:
         return _fail(str(error), 2, args[0])
-    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
-        return _fail(str(error), 1, args[0])
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
+        return _fail(str(error) or type(error).__name__, 1, args[0])
     except KeyboardInterrupt as error:
         return _fail(str(error) or "stopped", 130, args[0])
 
@@ -67,6 +68,8 @@ def _train(args: list[str]) -> int:
         resume: _ResumeOptions = _parse(
             _ResumeOptions, args, "train", description="Go on with a run that was stopped."
         )
+        if resume.resume is None:
+            raise UsageError("--resume needs the folder of a run")
         return _report(resume=resume.resume)
     env_id = _value_of("--env-id", args)
     if args and not args[0].startswith("-"):
@@ -143,6 +146,7 @@ def _eval(args: list[str]) -> int:
         description="Play episodes of a trained agent on Gymnasium's own environment.",
     )
     if options.video:
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # else it greets on our output
         for module in ("moviepy", "pygame"):
             require(module, "video")
     from ppo_fast.training import evaluate, load
@@ -167,7 +171,7 @@ class _BenchOptions:
     name: str = "all"
     """What to measure: envs, train or all."""
     seconds: float = 1.0
-    """How long to measure each entry."""
+    """How long to measure each entry of envs; train takes whole runs."""
 
     def __post_init__(self) -> None:
         from ppo_fast.bench import BENCHMARKS
@@ -192,7 +196,7 @@ def _bench(args: list[str]) -> int:
     from ppo_fast.bench import BENCHMARKS
 
     for name in BENCHMARKS if options.name == "all" else (options.name,):
-        BENCHMARKS[name](seconds=options.seconds)
+        BENCHMARKS[name](options.seconds)
     return 0
 
 
@@ -270,6 +274,12 @@ def _one_line(box: str) -> str:
 def _plain(message: str) -> str:
     """A message without the names of our classes, which mean nothing on a command line."""
     return re.sub(r"(Error parsing )?_?(TrainConfig|\w+Options)(, arguments)?: ", "", message)
+
+
+def _dashed(arg: str) -> str:
+    """An option with dashes, where it was given with underscores."""
+    name, equals, value = arg.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else arg
 
 
 def _value_of(option: str, args: list[str]) -> str | None:

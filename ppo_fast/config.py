@@ -10,6 +10,8 @@ from typing import Any, Literal, NoReturn, Self
 ALGORITHMS = ("ppo-clip",)
 ENGINES = ("torch",)
 ACTIVATIONS = ("tanh", "relu")
+MOST_THREADS = 1024
+MOST_SAMPLES = 2**31
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class TrainConfig:
     """Environment to train on: a native id such as CartPole-v1, or any Gymnasium id."""
 
     algorithm: Literal["ppo-clip"] = "ppo-clip"
-    """Which step of the lecture to run: ppo-clip is PPO2 with the clipped surrogate."""
+    """How the policy is improved: ppo-clip is PPO2, with the clipped surrogate."""
 
     engine: Literal["torch"] = "torch"
     """What computes networks and gradients."""
@@ -34,7 +36,7 @@ class TrainConfig:
     num_envs: int = 8
     """Environments that are stepped together."""
 
-    num_steps: int = 128
+    num_steps: int = 256
     """Steps of each environment per rollout, T; a rollout has num_envs * num_steps samples."""
 
     num_epochs: int = 4
@@ -184,7 +186,7 @@ class TrainConfig:
             if not 0 <= self._number(name) < math.inf:
                 self._refuse(name, "must not be negative")
         for name in ("max_grad_norm", "target_kl"):
-            if getattr(self, name) is not None and not self._number(name) > 0:
+            if getattr(self, name) is not None and not 0 < self._number(name) < math.inf:
                 self._refuse(name, "must be positive or None")
         if self.target_return is not None and math.isnan(self._number("target_return")):
             self._refuse("target_return", "must be a number or None")
@@ -193,6 +195,11 @@ class TrainConfig:
             self._refuse("hidden_sizes", "must be positive integers")
         if self.out is not None:
             self._check_type("out", Path, "a path or None")
+        if self.batch_size > MOST_SAMPLES:
+            raise ValueError(
+                f"TrainConfig: num_envs * num_steps must be at most {MOST_SAMPLES}, "
+                f"got {self.batch_size}"
+            )
         if self.minibatch_size > self.batch_size:
             raise ValueError(
                 f"TrainConfig: minibatch_size ({self.minibatch_size}) must not exceed the samples "
@@ -214,6 +221,8 @@ class TrainConfig:
             self._refuse(name, "must be an integer", TypeError)
         if value < least:
             self._refuse(name, f"must be at least {least}")
+        if name.endswith("threads") and value > MOST_THREADS:
+            self._refuse(name, f"must be at most {MOST_THREADS}")
 
     def _number(self, name: str) -> float:
         value = getattr(self, name)

@@ -65,6 +65,15 @@ class Categorical:
         deterministic: bool = False,
     ) -> None:
         """`sample` into arrays of the caller, [N] each."""
+        for name, value, bits in (
+            ("seed", seed, 64),
+            ("step", step, 64),
+            ("first_id", first_id, 32),
+        ):
+            if not isinstance(value, (int, np.integer)) or not 0 <= value < 2**bits:
+                raise ValueError(
+                    f"sample: {name} must be an integer in [0, 2**{bits}), got {value!r}"
+                )
         logits = self.logits
         if hasattr(logits, "detach"):
             logits = logits.detach().numpy()

@@ -189,6 +189,7 @@ def test_action_types(actions):
         ([0.0, 1.0, 1.0], TypeError, "must be integers, got float64"),
         (np.array([True, False, True]), TypeError, "must be integers, got bool"),
         (["a", "b", "c"], TypeError, "must be integers"),
+        ([[0], [1, 2], [1]], TypeError, "must be a flat list"),
     ],
 )
 def test_wrong_actions_leave_the_state_alone(actions, error, message):
@@ -237,7 +238,16 @@ def test_read_only_output():
         ({"backend": "x"}, ValueError, "backend must be one of"),
         ({"device": "cuda"}, ValueError, "device must be 'cpu'"),
         ({"num_envs": 0}, ValueError, "num_envs must be at least 1, got 0"),
-        ({"num_envs": 2.5}, TypeError, "integer"),
+        ({"num_envs": 2.5}, TypeError, "num_envs must be an integer, got 2.5"),
+        ({"num_envs": 2**64}, ValueError, r"num_envs must be below 2\*\*31"),
+        ({"num_threads": "2"}, TypeError, "num_threads must be an integer, got '2'"),
+        ({"max_episode_steps": 1.5}, TypeError, "max_episode_steps must be an integer"),
+        ({"env_id": 3}, TypeError, "env_id must be a string, got int"),
+        (
+            {"env_id": "no_such_module:X-v0"},
+            ValueError,
+            "unknown environment 'no_such_module:X-v0'",
+        ),
         ({"num_threads": 0}, ValueError, "num_threads must be at least 1"),
         ({"max_episode_steps": 0}, ValueError, "max_episode_steps must be from 1"),
         ({"autoreset_mode": "x"}, ValueError, "AutoresetMode"),
@@ -256,13 +266,34 @@ def test_make_vec_errors(arguments, error, message):
     [
         ([1, 2], ValueError, r"one entry per environment \(5\), got 2"),
         (-1, ValueError, "must not be negative, got -1"),
-        ("x", TypeError, "integer"),
-        (1.5, TypeError, "iterable|integer"),
+        ("x", TypeError, "seed must be an integer, a list of integers or None, got 'x'"),
+        (1.5, TypeError, "seed must be an integer, a list"),
+        ([1, 2, 3, 4, 1.5], TypeError, "integer"),
     ],
 )
 def test_wrong_seeds(seed, error, message):
     with pytest.raises(error, match=message):
         make(5).reset(seed=seed)
+
+
+def test_wrong_options():
+    with pytest.raises(TypeError, match="options must be a dict or None, got 5"):
+        make(5).reset(options=5)
+    with pytest.raises(ValueError, match=r"options\['low'\] \(nan\) must not exceed"):
+        make(5).reset(options={"low": np.nan})
+
+
+def test_ids_with_a_module(tmp_path, monkeypatch):
+    (tmp_path / "ppo_fast_example.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Example-v0', "
+        "entry_point='gymnasium.envs.classic_control.cartpole:CartPoleEnv', max_episode_steps=7)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    env = ppo_fast.make_vec("ppo_fast_example:Example-v0", 2)
+    assert env.reset(seed=0)[0].shape == (2, 4)
+    native = ppo_fast.make_vec("ppo_fast.envs:ppo_fast/CartPole-v1", 2)
+    assert isinstance(native, ppo_fast.envs.NativeVectorEnv)
 
 
 def test_step_before_reset():

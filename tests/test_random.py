@@ -139,5 +139,5 @@ def test_permutation_is_uniform(axis):
 
 
 def test_permutation_of_negative_size():
-    with pytest.raises(ValueError, match=r"^permutation: size must not be negative"):
+    with pytest.raises(ValueError, match=r"^permutation: size must be in \[0, 2\*\*32\), got -1"):
         _core.permutation(0, 0, -1)

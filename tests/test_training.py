@@ -24,6 +24,7 @@ import pytest
 
 import ppo_fast
 from ppo_fast import TrainConfig
+from ppo_fast.bench.train import rl_zoo_config
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tensorboard")
@@ -227,7 +228,7 @@ def test_existing_folder_is_not_touched(tmp_path):
     out = tmp_path / "run"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="exists; choose another --out, or go on with it"):
+    with pytest.raises(FileExistsError, match=r"exists; choose another --out$"):
         ppo_fast.train(small(out))
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
 
@@ -270,11 +271,39 @@ def test_same_seed_same_bits_on_any_number_of_threads(finished, tmp_path):
         np.testing.assert_array_equal(again.evaluation.returns, finished.evaluation.returns)
 
 
+def test_same_metrics_when_threads_share_the_environments(tmp_path):
+    # 130 environments are three tiles, so that two threads have something to share.
+    rows = []
+    for num_threads in (1, 2):
+        out = tmp_path / str(num_threads)
+        ppo_fast.train(small(out, num_envs=130, total_steps=20_000, num_threads=num_threads))
+        rows.append(read_csv(out))
+    assert rows[0] == rows[1]
+
+
 def test_state_of_the_process_does_not_matter(finished, tmp_path):
     torch.manual_seed(123)
     np.random.seed(123)  # noqa: NPY002 - the legacy generator is what must have no influence
+    random_state = torch.get_rng_state()
     ppo_fast.train(small(tmp_path / "run"))
     assert_same_run(tmp_path / "run", finished.out)
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ambient_torch_threads_do_not_matter(threads, finished, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        ppo_fast.train(small(tmp_path / "run"))
+    finally:
+        torch.set_num_threads(before)
+    assert_same_run(tmp_path / "run", finished.out)
+
+
+def test_divergence_is_named(tmp_path):
+    with pytest.raises(RuntimeError, match=r"training diverged after \d+ updates .*learning_rate"):
+        ppo_fast.train(small(tmp_path / "run", learning_rate=1e30))
 
 
 def test_another_seed_differs(finished, tmp_path):
@@ -813,3 +842,19 @@ def test_the_preset_solves_cartpole(tmp_path):
     assert len(result.evaluation.returns) == 100
     assert result.evaluation.mean_return >= 475
     assert result.evaluation.solved is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_preset_solves_cartpole(seed, tmp_path):
+    config = TrainConfig.preset("CartPole-v1", seed=seed, out=tmp_path / "run")
+    evaluation = ppo_fast.train(config).evaluation
+    assert len(evaluation.returns) == 100
+    assert evaluation.mean_return >= 475
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_rl_zoo_settings_learn_cartpole(seed, tmp_path):
+    config = dataclasses.replace(rl_zoo_config(seed, torch_threads=1), out=tmp_path / "run")
+    assert ppo_fast.train(config).evaluation.mean_return >= 440

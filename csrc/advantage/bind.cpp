@@ -1,6 +1,5 @@
 // _core.gae: checks shapes and dtypes, chooses threads, calls the kernel.
-#include <cmath>
-#include <optional>
+#include <algorithm>
 #include <utility>
 
 #include "advantage/cpu.h"
@@ -16,7 +15,9 @@ using arrays::Argument;
 
 // Elements below which a call is too short to release the GIL, or to share with a second thread.
 constexpr py::ssize_t kReleaseFrom = 1 << 15;
-constexpr py::ssize_t kThreadsFrom = 1 << 18;
+constexpr py::ssize_t kThreadsFrom = 1 << 20;
+// Columns that a thread gets at least: threads must not write into the same cache lines all the time.
+constexpr py::ssize_t kColumns = 512;
 
 double require_factor(const Argument& argument, const py::object& object) {
   const double value = argument.number(object);
@@ -65,7 +66,6 @@ py::tuple run(const py::array& rewards, const py::object& values, double gamma, 
   const py::ssize_t n = rewards.shape(1);
   GaeArguments<T> a;
   a.num_steps = t;
-  a.num_envs = n;
   a.gamma = gamma;
   a.gae_lambda = gae_lambda;
   a.rewards = Argument{"gae", "rewards"}.view2<T>(rewards);
@@ -119,8 +119,10 @@ py::tuple run(const py::array& rewards, const py::object& values, double gamma, 
   {
     const arrays::ReleaseGil release(t * n >= kReleaseFrom);
     const int threads = t * n >= kThreadsFrom ? hardware_threads() : 1;
-    parallel_for(0, n, threads,
-                 [&](std::ptrdiff_t begin, std::ptrdiff_t end) { kernel(a, begin, end); });
+    const py::ssize_t blocks = (n + kColumns - 1) / kColumns;
+    parallel_for(0, blocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+      kernel(a, begin * kColumns, std::min(end * kColumns, n));
+    });
   }
   return py::make_tuple(std::move(advantages), std::move(returns));
 }

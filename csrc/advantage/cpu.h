@@ -14,7 +14,6 @@ namespace ppo {
 template <typename T>
 struct GaeArguments {
   std::ptrdiff_t num_steps = 0;
-  std::ptrdiff_t num_envs = 0;
   View2<const T> rewards;
   View2<const T> values;
   View1<const T> last_values;  // [N]

@@ -25,11 +25,11 @@ void categorical_sample(const py::object& logits, std::uint64_t seed, std::uint3
   const py::ssize_t rows = logits_array.shape(0);
   const Argument actions_argument{"sample", "actions"};
   py::array actions_array = actions_argument.array(actions);
-  actions_argument.require_dtype<std::int64_t>(actions_array, "Gymnasium's Discrete");
+  actions_argument.require_output_dtype<std::int64_t>(actions_array, "Gymnasium's Discrete");
   actions_argument.require_shape(actions_array, {rows}, "(one per row of logits)");
   const Argument logp_argument{"sample", "logp"};
   py::array logp_array = logp_argument.array(logp);
-  logp_argument.require_dtype<float>(logp_array, "logits");
+  logp_argument.require_output_dtype<float>(logp_array, "logits");
   logp_argument.require_shape(logp_array, {rows}, "(one per row of logits)");
 
   CategoricalSample a;

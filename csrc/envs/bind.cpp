@@ -151,7 +151,11 @@ class PyVectorEnv {
     }
     const Argument rewards_argument{"step_into", "rewards"};
     py::array rewards_array = rewards_argument.array(rewards);
-    out.rewards_are_float32 = rewards_argument.is_float32(rewards_array);
+    out.rewards_are_float32 = Argument::holds<float>(rewards_array);
+    if (!out.rewards_are_float32 && !Argument::holds<double>(rewards_array)) {
+      rewards_argument.type_error("must be float32 or float64, got " +
+                                  arrays::dtype_text(rewards_array));
+    }
     out.rewards = column(rewards_argument, rewards_array, out.rewards_stride);
     out.terminated = flags("terminated", terminated, out.terminated_stride);
     out.truncated = flags("truncated", truncated, out.truncated_stride);
@@ -194,7 +198,6 @@ class PyVectorEnv {
     return false;
   }
 
-  std::ptrdiff_t first_over() const { return env_.first_over(); }
   int num_threads() const { return env_.num_threads(); }
   const EnvTable& table() const { return env_.table(); }
 
@@ -272,7 +275,7 @@ class PyVectorEnv {
       array = py::reinterpret_borrow<py::array>(actions);
     } else if (py::isinstance<py::list>(actions) || py::isinstance<py::tuple>(actions)) {
       array = py::array::ensure(actions);
-      if (!array) throw py::error_already_set();
+      if (!array) argument.type_error("must be a flat list of one integer per environment");
     } else {
       argument.type_error("must be an array of one integer per environment, got " +
                           arrays::describe(actions));
@@ -391,7 +394,6 @@ void bind_envs(py::module_& m) {
       .def("get_state", &PyVectorEnv::get_state)
       .def("set_state", &PyVectorEnv::set_state, py::arg("state"))
       .def("set_param", &PyVectorEnv::set_param, py::arg("name"), py::arg("value"))
-      .def("first_over", &PyVectorEnv::first_over)
       .def_property_readonly("num_threads", &PyVectorEnv::num_threads);
 }
 

@@ -111,10 +111,10 @@ class Loop {
     const Params& params = params_of(batch);
     alignas(64) double rewards[kTile];
     alignas(64) bool terminated[kTile] = {};
-    alignas(64) bool truncated[kTile];
+    alignas(64) bool truncated[kTile] = {};
 
     move(block, params, actions, lanes, rewards, terminated);
-    for (int i = 0; i < kTile; ++i) {
+    for (int i = 0; i < lanes; ++i) {
       block.elapsed[i] += 1;
       truncated[i] = block.elapsed[i] >= batch.max_episode_steps;
     }
@@ -176,7 +176,7 @@ class Loop {
   }
 
   static bool any(const bool* flags, int lanes) {
-    // Eight flags at a time; lanes beyond the batch are cleared by init_tile or never set below.
+    // Eight flags at a time.
     std::uint64_t found = 0;
     int i = 0;
     for (; i + 8 <= lanes; i += 8) {

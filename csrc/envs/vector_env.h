@@ -1,6 +1,6 @@
 // A batch of native environments: owns the states, checks and shares out the work of a step to
 // threads. Knows environments by their EnvTable only. Not safe for use from two threads at once;
-// the binding holds a lock (envs/bind.cpp).
+// the binding refuses that (envs/bind.cpp).
 #pragma once
 
 #include <cstddef>

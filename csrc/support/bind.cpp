@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -30,7 +31,9 @@ py::dict build_info() {
 // A uniform permutation of 0 .. size-1: Fisher-Yates with Lemire's unbiased bounded integers
 // (D. Lemire, "Fast Random Integer Generation in an Interval", 2019).
 py::array_t<std::int64_t> permutation(std::uint64_t seed, std::uint64_t epoch, std::int64_t size) {
-  if (size < 0) throw py::value_error("permutation: size must not be negative");
+  if (size < 0 || size > std::numeric_limits<std::uint32_t>::max()) {
+    throw py::value_error("permutation: size must be in [0, 2**32), got " + std::to_string(size));
+  }
   py::array_t<std::int64_t> result(size);
   std::int64_t* order = result.mutable_data();
   for (std::int64_t i = 0; i < size; ++i) order[i] = i;
@@ -40,7 +43,8 @@ py::array_t<std::int64_t> permutation(std::uint64_t seed, std::uint64_t epoch, s
     std::uint64_t product;
     std::uint32_t attempt = 0;
     do {
-      // Epochs count in the 64-bit step, positions in the id; a rejected draw takes the next word.
+      // Epochs count in the 64-bit step, positions in the id. A rejected draw takes the next word;
+      // the fourth stands, with a bias below 2^-96.
       const Philox4x32 bits =
           counter_bits(seed, Stream::kPermutation, static_cast<std::uint32_t>(i), epoch);
       product = static_cast<std::uint64_t>(bits.word[attempt % 4]) * bound;

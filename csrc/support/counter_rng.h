@@ -1,6 +1,6 @@
-// Random numbers as a pure function of (seed, stream, id, step): no state, so no engine, thread
-// count or order of calls can change them. Actions are drawn at (seed, kActions, global env id,
-// step), minibatch orders at (seed, kPermutation, epoch, position).
+// Random numbers as a pure function of (seed, stream, id, step): no state, so no engine, thread count
+// or order of calls can change them. Actions are drawn at (seed, kActions, global env id, step),
+// minibatch orders at (seed, kPermutation, position, epoch).
 //
 // Philox4x32-10: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel Random Numbers: As Easy as 1, 2,
 // 3", SC 2011.

@@ -1,11 +1,9 @@
 // Marks for code that is shared between translation units, instruction sets and devices.
 //
-// PPO_HD       a formula: compiled for the host and, by nvcc, for the device; always inlined, so
-// that no
-//              copy of it made for one instruction set can be called by another (see isa.h).
-// PPO_ISA      the instruction set that this translation unit is compiled for: generic, avx2 or
-// avx512.
-//              Headers used by kernels put their code into `namespace ppo::inline PPO_ISA`.
+// PPO_HD   a formula: compiled for the host and, by nvcc, for the device; always inlined, so that no
+//          copy of it made for one instruction set can be called by another (see isa.h).
+// PPO_ISA  the instruction set that this translation unit is compiled for: generic, avx2 or avx512.
+//          Headers used by kernels put their code into `namespace ppo::inline PPO_ISA`.
 #pragma once
 
 #if defined(__CUDACC__)

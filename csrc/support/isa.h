@@ -1,5 +1,5 @@
 // Choice of instruction set at run time. Every kernel file `<topic>/cpu.cpp` is compiled once per
-// set into a table of function pointers; `select` hands out the table of the set in use.
+// set into a table of function pointers; PPO_SELECT_ISA hands out the table of the set in use.
 //
 // The set in use is the best the processor has, or the lower one that the environment variable
 // PPO_FAST_ISA (generic, avx2, avx512) asks for.

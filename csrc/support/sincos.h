@@ -1,14 +1,17 @@
 // sin and cos of a tile of angles at vector speed, with the very bits of the C library.
 //
-// For |x| <= 1/4 a short series gives s and a remainder `low` with sin(x) = s + low to well below
-// one unit in the last place (ulp). glibc stays within 0.518 ulp there (0.5154 was the largest of 4
-// million), so wherever sin(x) lies further than that from the midpoint of two doubles, glibc must
-// return s as well: there is no other double within its bound. The rest, about one angle in ten,
-// and all angles beyond 1/4, are handed to the C library itself. Nothing here depends on FMA or on
-// the vector width.
+// For |x| <= 1/4 a short series gives s and a remainder `low` with sin(x) = s + low to well below one
+// unit in the last place (ulp). glibc documents an error of at most 0.548 ulp for sine and 0.51 for cosine
+// in this range (0.5154 and 0.5009 were the largest of 4 million). So wherever the exact value lies further
+// than that from the midpoint of two doubles, glibc must return s as well: there is no other double within
+// its bound. The rest, about one angle in nine, and all angles beyond 1/4, are handed to the C library
+// itself, and so are all angles on systems other than x86-64 with glibc, whose bounds are not known here.
+// Nothing here depends on FMA or on the vector width.
 #pragma once
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 
 #include "support/host_device.h"
 
@@ -16,15 +19,22 @@ namespace ppo::inline PPO_ISA {
 
 struct Rounded {
   double value;
-  double doubt;  // 0 if every libm with an error of at most 0.52 ulp returns `value`
+  double doubt;  // 0 if a libm within its documented error must return `value`
 };
+
+// Distance of neighbouring doubles from |x| upwards, for normal x.
+PPO_HD double ulp(double x) {
+  constexpr std::uint64_t kExponent = 0x7ff0000000000000u;
+  return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) & kExponent) * 0x1p-52;
+}
 
 PPO_HD double doubt_unless(bool condition) { return condition ? 0.0 : 1.0; }
 
-// The exact result is value + low, with an own error below `own`: could it round elsewhere?
+// The exact result is value + low, with an own error below `own`, and libm may be off by `libm` more than
+// half an ulp: could it round elsewhere?
 // Conditions are added up as doubles because compilers do not vectorise booleans of doubles.
-PPO_HD Rounded round_with_margin(double value, double low, double ulp, double own) {
-  const double margin = 0.02 * ulp + own;
+PPO_HD Rounded round_with_margin(double value, double low, double libm, double own) {
+  const double margin = libm + own;
   return {value, doubt_unless(value + (low + margin) == value) +
                      doubt_unless(value + (low - margin) == value)};
 }
@@ -43,12 +53,12 @@ PPO_HD Rounded sin_small(double x) {
   const double value = x + correction;
   const double low = correction - (value - x);
   Rounded result =
-      round_with_margin(value, low, std::fabs(value) * 0x1p-52, std::fabs(correction) * 0x1.8p-51);
+      round_with_margin(value, low, 0.05 * ulp(value), std::fabs(correction) * 0x1.8p-51);
   result.doubt += doubt_unless(std::fabs(x) <= 0.25) + doubt_unless(x != 0.0);
   return result;
 }
 
-// Taylor series of cos, likewise; all results lie in [0.96, 1], where an ulp is 2^-53.
+// Taylor series of cos, likewise; all results lie in [0.96, 1].
 PPO_HD Rounded cos_small(double x) {
   const double z = x * x;
   double p = 1.0 / 479001600.0;
@@ -60,7 +70,8 @@ PPO_HD Rounded cos_small(double x) {
   const double correction = z * p;
   const double value = 1.0 + correction;
   const double low = correction - (value - 1.0);
-  Rounded result = round_with_margin(value, low, 0x1p-53, std::fabs(correction) * 0x1.8p-51);
+  Rounded result =
+      round_with_margin(value, low, 0.02 * ulp(0.75), std::fabs(correction) * 0x1.8p-51);
   result.doubt += doubt_unless(std::fabs(x) <= 0.25);
   return result;
 }
@@ -68,6 +79,7 @@ PPO_HD Rounded cos_small(double x) {
 // s[i], c[i] = sin(x[i]), cos(x[i]) for i < lanes; the arrays have room for kLanes.
 template <int kLanes>
 inline void sincos_tile(const double* x, int lanes, double* s, double* c) {
+#if defined(__x86_64__) && defined(__GLIBC__)
   alignas(64) double ask_sin[kLanes];
   alignas(64) double ask_cos[kLanes];
   for (int i = 0; i < kLanes; ++i) {
@@ -91,6 +103,12 @@ inline void sincos_tile(const double* x, int lanes, double* s, double* c) {
   }
   for (int k = 0; k < sins; ++k) s[sin_lanes[k]] = std::sin(x[sin_lanes[k]]);
   for (int k = 0; k < coss; ++k) c[cos_lanes[k]] = std::cos(x[cos_lanes[k]]);
+#else
+  for (int i = 0; i < lanes; ++i) {
+    s[i] = std::sin(x[i]);
+    c[i] = std::cos(x[i]);
+  }
+#endif
 }
 
 }  // namespace ppo::inline PPO_ISA

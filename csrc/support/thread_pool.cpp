@@ -6,6 +6,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -48,19 +49,17 @@ class Pool {
   // False where the pool is busy.
   bool try_run(const Job& job) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
+    int helpers = 0;
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      // A new worker waits for the epoch after this one, which is the job posted below.
-      while (static_cast<int>(workers_.size()) < job.ranges - 1) {
-        const int index = static_cast<int>(workers_.size());
-        workers_.emplace_back(&Pool::work, this, index, epoch_.load(std::memory_order_relaxed));
-      }
+      helpers = start_workers(job.ranges - 1);
       job_ = job;
-      pending_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+      pending_.store(helpers, std::memory_order_relaxed);
       epoch_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
     run_range(job, 0);
+    for (int r = helpers + 1; r < job.ranges; ++r) run_range(job, r);
     wait_for_workers();
     const std::exception_ptr error = std::exchange(error_, nullptr);
     busy_.store(false, std::memory_order_release);
@@ -69,10 +68,32 @@ class Pool {
   }
 
  private:
+  // Makes up to `wanted` workers and returns how many there are for the job: the system may refuse some.
+  int start_workers(int wanted) {
+    try {
+      // A new worker waits for the epoch after this one, which is the job posted next.
+      while (static_cast<int>(workers_.size()) < wanted) {
+        const int index = static_cast<int>(workers_.size());
+        workers_.emplace_back(&Pool::work, this, index, epoch_.load(std::memory_order_relaxed));
+      }
+    } catch (const std::system_error&) {
+      // The caller does what no worker is there for.
+    }
+    return std::min(wanted, static_cast<int>(workers_.size()));
+  }
+
   [[noreturn]] void work(int index, unsigned seen) {
     while (true) {
-      seen = wait_for_job(seen);
-      if (index + 1 < job_.ranges) run_range(job_, index + 1);
+      wait_for_job(seen);
+      Job job;
+      {
+        // A worker without a part in a job may get here when the next one is being posted.
+        std::lock_guard<std::mutex> lock(mutex_);
+        seen = epoch_.load(std::memory_order_relaxed);
+        job = job_;
+      }
+      if (index + 1 >= job.ranges) continue;
+      run_range(job, index + 1);
       if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         std::lock_guard<std::mutex> lock(mutex_);
         done_.notify_one();
@@ -82,15 +103,13 @@ class Pool {
 
   // A worker looks for work for a few microseconds before it sleeps: a rollout posts a job every
   // few microseconds, and waking a sleeping thread costs more than the job.
-  unsigned wait_for_job(unsigned seen) {
+  void wait_for_job(unsigned seen) {
     for (int spin = 0; spin < kSpins; ++spin) {
-      const unsigned epoch = epoch_.load(std::memory_order_acquire);
-      if (epoch != seen) return epoch;
+      if (epoch_.load(std::memory_order_acquire) != seen) return;
       pause();
     }
     std::unique_lock<std::mutex> lock(mutex_);
     wake_.wait(lock, [&] { return epoch_.load(std::memory_order_acquire) != seen; });
-    return epoch_.load(std::memory_order_acquire);
   }
 
   void wait_for_workers() {

@@ -39,14 +39,18 @@ py::tuple run(const py::array& logits, const py::object& actions, const py::obje
                                 "; cast with actions.astype(np.int64)");
   }
   actions_argument.require_shape(actions_array, {a.batch}, "(one per sample)");
-  a.actions = actions_argument.view1<std::int64_t>(actions_array);
+  // A copy, so that what was checked is what the kernel reads once the GIL is released.
+  const View1<const std::int64_t> given = actions_argument.view1<std::int64_t>(actions_array);
+  std::vector<std::int64_t> checked(static_cast<std::size_t>(a.batch));
   for (std::ptrdiff_t i = 0; i < a.batch; ++i) {
-    if (a.actions[i] < 0 || a.actions[i] >= a.num_actions) {
+    const std::int64_t action = given[i];
+    if (action < 0 || action >= a.num_actions) {
       actions_argument.value_error("must be in [0, " + std::to_string(a.num_actions) + "), got " +
-                                   std::to_string(a.actions[i]) + " for sample " +
-                                   std::to_string(i));
+                                   std::to_string(action) + " for sample " + std::to_string(i));
     }
+    checked[static_cast<std::size_t>(i)] = action;
   }
+  a.actions = {checked.data(), 1};
   a.old_logp = column<T>("old_logp", old_logp, a.batch);
   a.advantages = column<T>("advantages", advantages, a.batch);
   a.values = column<T>("values", values, a.batch);

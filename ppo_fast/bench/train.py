@@ -67,9 +67,9 @@ def _train_and_forget(config: TrainConfig) -> "TrainResult":
 
 
 def bench_train(
-    *, seconds: float = 1.0, peers: Mapping[str, Trainer] | None = None, rounds: int = 1
+    *, peers: Mapping[str, Trainer] | None = None, rounds: int = 1
 ) -> dict[str, list[TrainedRun]]:
-    """Print and return whole runs of each contender, taking turns; `seconds` has no effect.
+    """Print and return whole runs of each contender, taking turns.
 
     The first seed is 1; every round has the next one. Each contender is judged by the better of its
     thread counts.

@@ -1,6 +1,7 @@
 """make_vec and make_stepper: an id in, a batch of environments out."""
 
 import difflib
+import importlib
 import operator
 from typing import Any
 
@@ -8,7 +9,7 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ppo_fast.envs.native import NativeVectorEnv
-from ppo_fast.envs.specs import NAMESPACE, NATIVE_SPECS, native_spec
+from ppo_fast.envs.specs import NATIVE_SPECS, native_spec
 from ppo_fast.envs.stepping import SingleEnvStepper, Stepper, VectorEnvStepper
 
 BACKENDS = ("native", "gymnasium")
@@ -56,7 +57,13 @@ def make_vec(
     ValueError
         For an unknown id (with near matches), backend or device, or a number below 1.
     """
-    if operator.index(num_envs) < 1:
+    if not isinstance(env_id, str):
+        raise TypeError(f"make_vec: env_id must be a string, got {type(env_id).__name__}")
+    num_envs = _integer("num_envs", num_envs)
+    num_threads = None if num_threads is None else _integer("num_threads", num_threads)
+    if max_episode_steps is not None:
+        max_episode_steps = _integer("max_episode_steps", max_episode_steps)
+    if num_envs < 1:
         raise ValueError(f"make_vec: num_envs must be at least 1, got {num_envs}")
     if device != "cpu":
         raise ValueError(f"make_vec: device must be 'cpu' in this build, got {device!r}")
@@ -80,12 +87,22 @@ def make_vec(
     if max_episode_steps is not None:
         env_kwargs["max_episode_steps"] = max_episode_steps
     return gymnasium.make_vec(
-        env_id.removeprefix(f"{NAMESPACE}/"),
+        original_id(env_id),
         num_envs,
         vectorization_mode="sync",
         vector_kwargs={"autoreset_mode": AutoresetMode(autoreset_mode)},
         **env_kwargs,
     )
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"make_vec: {name} must be an integer, got {value!r}") from None
+    if number >= 2**31:
+        raise ValueError(f"make_vec: {name} must be below 2**31, got {number}")
+    return number
 
 
 def make_stepper(env_id: str, num_envs: int, *, num_threads: int | None = None) -> Stepper:
@@ -96,7 +113,7 @@ def make_stepper(env_id: str, num_envs: int, *, num_threads: int | None = None) 
         env = make_vec(
             env_id, num_envs, num_threads=num_threads, autoreset_mode=AutoresetMode.SAME_STEP
         )
-    except gymnasium.error.Error as error:
+    except (gymnasium.error.Error, ImportError) as error:
         raise ValueError(f"{env_id} cannot be made: {error}") from None
     return env if isinstance(env, NativeVectorEnv) else VectorEnvStepper(env)
 
@@ -106,7 +123,7 @@ def make_single(env_id: str, **env_kwargs: Any) -> gymnasium.Env[Any, Any]:
     require_known(env_id)
     try:
         return gymnasium.make(env_id, **env_kwargs)
-    except gymnasium.error.Error as error:
+    except (gymnasium.error.Error, ImportError) as error:
         raise ValueError(f"{env_id} cannot be made: {error}") from None
 
 
@@ -116,14 +133,25 @@ def original_id(env_id: str) -> str:
     return env_id if spec is None else spec.env_id
 
 
+def reward_threshold(env_id: str) -> float | None:
+    """Mean return at which an environment counts as solved, where it says so."""
+    return gymnasium.spec(original_id(env_id).rpartition(":")[2]).reward_threshold
+
+
 def require_known(env_id: str) -> None:
-    """Refuse an id that neither we nor Gymnasium know, with the ids that look like it."""
+    """Refuse an id that neither we nor Gymnasium know, with the ids that look like it.
+
+    In `module:id` the module is imported first, which registers its environments.
+    """
     if native_spec(env_id) is not None:
         return
+    module, _, name = env_id.rpartition(":")
     try:
-        gymnasium.spec(env_id)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        if module:
+            importlib.import_module(module)
+        gymnasium.spec(name)
+    except (gymnasium.error.Error, ImportError) as error:
         known = {*gymnasium.registry, *NATIVE_SPECS}
-        near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.6)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else str(error)
         raise ValueError(f"unknown environment {env_id!r}; {hint}") from None

@@ -88,7 +88,6 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self.single_action_space = spec.action_space()
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._mode = mode
         self._default_bounds: tuple[float, float] = info["reset_bounds"]
         self._seeds: list[int] | None = None
         self._was_reset = False
@@ -125,6 +124,8 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         tuple
             Observations [N, ...] and an empty info dict.
         """
+        if options is not None and not isinstance(options, dict):
+            raise TypeError(f"reset: options must be a dict or None, got {options!r}")
         low, high = self._reset_bounds(options)
         selected = self._reset_mask(options)
         seeds = self._seed_list(seed)
@@ -212,8 +213,12 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             return [None] * self.num_envs if self._was_reset else list(self._known_seeds())
         if isinstance(seed, (int, np.integer)):
             given: list[int | None] = [int(seed) + i for i in range(self.num_envs)]
-        else:
+        elif isinstance(seed, (list, tuple, np.ndarray)):
             given = [None if s is None else operator.index(s) for s in seed]
+        else:
+            raise TypeError(
+                f"reset: seed must be an integer, a list of integers or None, got {seed!r}"
+            )
         if len(given) != self.num_envs:
             raise ValueError(
                 f"reset: seed must have one entry per environment ({self.num_envs}), "
@@ -237,7 +242,7 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
                     f"reset: options[{name!r}] must be a number, got {value!r}"
                 ) from None
         low, high = bounds
-        if low > high:
+        if not low <= high:  # also refuses NaN
             raise ValueError(
                 f"reset: options['low'] ({low}) must not exceed options['high'] ({high})"
             )

@@ -53,8 +53,10 @@ NATIVE_SPECS: dict[str, NativeSpec] = {
 
 
 def native_spec(env_id: str) -> NativeSpec | None:
-    """The native environment behind an id, with or without the `ppo_fast/` namespace."""
-    return NATIVE_SPECS.get(env_id.removeprefix(f"{NAMESPACE}/"))
+    """The native environment behind an id: `CartPole-v1`, `ppo_fast/CartPole-v1`, or the latter
+    with its module in front.
+    """
+    return NATIVE_SPECS.get(env_id.removeprefix("ppo_fast.envs:").removeprefix(f"{NAMESPACE}/"))
 
 
 def register() -> None:

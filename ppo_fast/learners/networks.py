@@ -47,7 +47,10 @@ def _mlp(
     layers: list[nn.Module] = []
     for k, (before, after) in enumerate(pairwise(sizes)):
         last = k == len(sizes) - 2
-        linear = nn.Linear(before, after)
+        # Without torch's own initialisation, which would draw from its global generator.
+        linear: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, before, after
+        )
         nn.init.orthogonal_(linear.weight, last_gain if last else math.sqrt(2), generator)
         nn.init.zeros_(linear.bias)
         layers.append(linear)

@@ -15,6 +15,8 @@ from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS
 from ppo_fast.torch_ops import categorical_ppo_loss
 
+_POLICY_LOSS = STATS.index("policy_loss")
+_VALUE_LOSS = STATS.index("value_loss")
 _APPROX_KL = STATS.index("approx_kl")
 
 
@@ -46,9 +48,12 @@ class TorchLearner:
     ) -> None:
         with torch.inference_mode():
             logits = self.model.logits(torch.from_numpy(obs))
-        Categorical(logits).sample_into(
-            actions, logp, seed=self.seed, step=step, deterministic=deterministic
-        )
+        try:
+            Categorical(logits).sample_into(
+                actions, logp, seed=self.seed, step=step, deterministic=deterministic
+            )
+        except ValueError as error:
+            raise FloatingPointError(str(error)) from None
 
     def values(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -69,6 +74,10 @@ class TorchLearner:
             total, stats = self._loss(batch, loss)
             row = stats.numpy()
             rows.append(row)
+            if not np.isfinite(row[_POLICY_LOSS]) or not np.isfinite(row[_VALUE_LOSS]):
+                raise FloatingPointError(
+                    f"policy_loss {row[_POLICY_LOSS]}, value_loss {row[_VALUE_LOSS]}"
+                )
             if step.stop_kl is not None and row[_APPROX_KL] > step.stop_kl:
                 return EpochResult(np.stack(rows), stopped=True)
             self._descend(total, step)

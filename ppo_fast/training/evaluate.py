@@ -3,7 +3,6 @@
 What a score is worth must not depend on the code that earned it.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo_fast.envs.make import make_single, original_id
+from ppo_fast.envs.make import make_single, original_id, reward_threshold
 from ppo_fast.training.policy import Policy
+from ppo_fast.training.torch_threads import torch_threads
 
 # Environments that play side by side; greedy results do not depend on it.
 _PARALLEL = 10
@@ -68,6 +68,13 @@ def evaluate(
     """
     if episodes < 1:
         raise ValueError(f"evaluate: episodes must be at least 1, got {episodes}")
+    with torch_threads(policy.config.torch_threads):
+        return _play(policy, episodes, seed, deterministic, video_folder)
+
+
+def _play(
+    policy: Policy, episodes: int, seed: int, deterministic: bool, video_folder: Path | None
+) -> Evaluation:
     env_id = original_id(policy.config.env_id)
     seeds = np.random.SeedSequence([seed, 0x6576616C]).generate_state(episodes)
     returns = np.zeros(episodes)
@@ -100,7 +107,7 @@ def evaluate(
     finally:
         for env in envs:
             env.close()
-    threshold = gymnasium.spec(env_id).reward_threshold
+    threshold = reward_threshold(env_id)
     solved = None if threshold is None else bool(returns.mean() >= threshold)
     return Evaluation(returns, lengths, solved)
 
@@ -108,8 +115,10 @@ def evaluate(
 def _make(env_id: str, video_folder: Path | None) -> gymnasium.Env[Any, Any]:
     if video_folder is None:
         return make_single(env_id)
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # else it greets on standard output
     env = make_single(env_id, render_mode="rgb_array")
     return gymnasium.wrappers.RecordVideo(
-        env, str(video_folder), episode_trigger=lambda episode: episode == 0, name_prefix="eval"
+        env,
+        str(video_folder),
+        episode_trigger=lambda episode: episode == 0,
+        name_prefix=f"eval-{len(list(video_folder.glob('*.mp4')))}",
     )

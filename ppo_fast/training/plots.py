@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import gymnasium
-
 from ppo_fast.config import TrainConfig
-from ppo_fast.envs.make import original_id
+from ppo_fast.envs.make import reward_threshold
 from ppo_fast.extras import require
 from ppo_fast.training.metrics import Row, columns
 
@@ -19,7 +17,7 @@ def plot_learning_curve(path: Path, config: TrainConfig, rows: list[Row]) -> Non
     axes = figure.subplots()
     if data:
         axes.plot(data["steps"], data["mean_return"], label="mean return of the last 100 episodes")
-    threshold = gymnasium.spec(original_id(config.env_id)).reward_threshold
+    threshold = reward_threshold(config.env_id)
     if threshold is not None:
         axes.axhline(threshold, color="grey", linestyle="--", linewidth=1, label="solved")
     axes.set_xlabel("environment steps")

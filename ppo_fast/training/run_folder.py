@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ppo_fast.config import TrainConfig
+from ppo_fast.training.checkpoint import FILE_NAME
 
 
 def create_run_folder(config: TrainConfig) -> Path:
@@ -20,10 +21,10 @@ def create_run_folder(config: TrainConfig) -> Path:
     """
     if config.out is not None:
         if config.out.exists():
-            raise FileExistsError(
-                f"{config.out} exists; choose another --out, or go on with it: "
-                f"ppo-fast train --resume {config.out}"
-            )
+            hint = ""
+            if (config.out / FILE_NAME).exists():
+                hint = f", or go on with it: ppo-fast train --resume {config.out}"
+            raise FileExistsError(f"{config.out} exists; choose another --out{hint}")
         config.out.mkdir(parents=True)
         folder = config.out
     else:

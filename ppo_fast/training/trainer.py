@@ -27,6 +27,7 @@ from ppo_fast.training.plots import plot_learning_curve
 from ppo_fast.training.policy import Policy, flat_sizes
 from ppo_fast.training.progress import make_display
 from ppo_fast.training.run_folder import create_run_folder, write_json
+from ppo_fast.training.torch_threads import torch_threads
 
 
 class Interrupted(KeyboardInterrupt):
@@ -94,17 +95,19 @@ def train(
         raise TypeError("train: give either a config or resume=<folder>")
     for module in ("torch", "tensorboard", "matplotlib", "rich"):
         require(module)
-    if resume is not None:
-        run = _Run.resumed(Path(resume))
-    else:
-        assert config is not None
-        run = _Run.started(config)
-    try:
-        with _torch_threads(run.config.torch_threads):
+    folder = None if resume is None else Path(resume)
+    content = None if folder is None else load_checkpoint(folder)
+    if content is not None:
+        config = replace(TrainConfig.from_json(content["config"]), out=folder)
+    assert config is not None
+    # Around the construction as well: the bits of the initial network depend on the threads.
+    with torch_threads(config.torch_threads):
+        run = _Run.started(config) if content is None else _Run.resumed(config, content)
+        try:
             run.train(progress)
             return run.finish(progress)
-    finally:
-        run.metrics.close()
+        finally:
+            run.metrics.close()
 
 
 class _Run:
@@ -133,13 +136,14 @@ class _Run:
         folder = create_run_folder(config)
         run.config = replace(config, out=folder)
         run.metrics = MetricsWriter(folder, [])
+        run.save()  # so that a run can be resumed from its first moment on
         return run
 
     @classmethod
-    def resumed(cls, folder: Path) -> "_Run":
+    def resumed(cls, config: TrainConfig, content: dict[str, Any]) -> "_Run":
         """A run as its checkpoint has it."""
-        content = load_checkpoint(folder)
-        config = replace(TrainConfig.from_json(content["config"]), out=folder)
+        folder = config.out
+        assert folder is not None
         run = cls(config)
         run.updates = content["updates"]
         run.seconds = content["seconds"]
@@ -178,7 +182,7 @@ class _Run:
     def reset_envs(self) -> None:
         """Start all episodes, from seeds of (seed, updates so far)."""
         sequence = np.random.SeedSequence([self.config.seed, self.updates])
-        seeds = sequence.generate_state(self.config.num_envs).tolist()
+        seeds = sequence.generate_state(self.config.num_envs, np.uint64).tolist()
         obs, _ = self.stepper.reset(seed=seeds)
         self.rollout.start(obs)
 
@@ -191,7 +195,7 @@ class _Run:
         start = time.perf_counter()
         saved = start
         try:
-            with _stop_on_signal() as stop:
+            with _stop_on_signal(announce=progress) as stop:
                 if self.updates == 0:
                     self.reset_envs()
                 while not self.is_over:
@@ -215,9 +219,15 @@ class _Run:
     def iterate(self) -> Row:
         """One rollout and one update; returns the metrics, times left out."""
         config = self.config
-        self.rollout.collect(self.stepper, self.learner, first_step=self.updates * config.num_steps)
-        self.episodes.add(self.rollout)
-        stats = self.algorithm.update(self.learner, self.rollout, number=self.updates)
+        try:
+            first_step = self.updates * config.num_steps
+            self.rollout.collect(self.stepper, self.learner, first_step=first_step)
+            self.episodes.add(self.rollout)
+            stats = self.algorithm.update(self.learner, self.rollout, number=self.updates)
+        except FloatingPointError as error:
+            raise RuntimeError(
+                f"training diverged after {self.updates} updates ({error}); lower learning_rate"
+            ) from None
         self.updates += 1
         mean_return = self.episodes.mean_return
         self.solved_early = (
@@ -288,7 +298,7 @@ class _Run:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
+def _stop_on_signal(announce: bool) -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set; a second one raises KeyboardInterrupt at once.
 
     Python delivers signals to the main thread only, so elsewhere the event is never set.
@@ -300,24 +310,15 @@ def _stop_on_signal() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped at once; what came after the last checkpoint is lost")
         stop.set()
+        if announce:
+            print("\nstopping after this update; once more stops at once, without saving")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    """Give torch this many threads, and the caller's number back afterwards."""
-    torch = require("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+            if handler is not None:  # None: it was not set from Python
+                signal.signal(number, handler)

@@ -41,6 +41,19 @@ void many_jobs() {
   for (double value : values) CHECK(value == 20000);
 }
 
+// After a wide job there are more workers than a narrow one has ranges.
+void narrow_after_wide() {
+  for (int round = 0; round < 2000; ++round) {
+    for (int threads : {8, 2, 3, 5, 2}) {
+      std::atomic<long> total{0};
+      ppo::parallel_for(0, 100, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        for (std::ptrdiff_t i = begin; i < end; ++i) total += i;
+      });
+      CHECK(total == 4950);
+    }
+  }
+}
+
 void carries_exceptions() {
   for (std::ptrdiff_t thrower : {0, 9}) {
     std::atomic<int> ran{0};
@@ -100,6 +113,7 @@ void works_after_fork() {
 int main() {
   covers_every_element_once();
   many_jobs();
+  narrow_after_wide();
   carries_exceptions();
   serves_several_callers_and_nested_calls();
   works_after_fork();
