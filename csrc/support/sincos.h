@@ -4,7 +4,7 @@
 // unit in the last place (ulp). glibc documents an error of at most 0.548 ulp for sine and 0.51 for cosine
 // in this range (0.5154 and 0.5009 were the largest of 4 million). So wherever the exact value lies further
 // than that from the midpoint of two doubles, glibc must return s as well: there is no other double within
-// its bound. The rest, about one angle in nine, and all angles beyond 1/4, are handed to the C library
+// its bound. The rest, about one angle in eight, and all angles beyond 1/4, are handed to the C library
 // itself, and so are all angles on systems other than x86-64 with glibc, whose bounds are not known here.
 // Nothing here depends on FMA or on the vector width.
 #pragma once
