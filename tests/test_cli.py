@@ -420,3 +420,26 @@ def test_train_in_a_program_without_torch(tmp_path):
     )
     process = run("-c", code, cwd=tmp_path)
     assert process.stdout == 'torch is not installed: pip install "ppo-fast[train]"\n', process
+
+
+@pytest.mark.skipif(
+    find_spec("moviepy") is None or find_spec("pygame") is None, reason="needs the extra video"
+)
+def test_eval_writes_a_video(tmp_path):
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "ppo_fast.cli", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "SDL_VIDEODRIVER": "dummy"},
+        )
+
+    run("train", ENV, "--total-steps", "2048", "--eval-episodes", "0", "--out", "run")
+    for k in range(2):  # the second one takes another name
+        result = run("eval", "run", "--episodes", "2", "--video")
+        (video,) = (tmp_path / "run" / "videos").glob(f"eval-{k}-*.mp4")
+        assert f"video: run/videos/{video.name}" in result.stdout
+        assert "pygame" not in result.stdout
+        assert video.read_bytes()[4:8] == b"ftyp"
