@@ -7,6 +7,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
+
 from ppo_fast.bench.envs import SIZES, Maker, bench_envs
 
 
@@ -17,6 +19,7 @@ def envpool_maker() -> dict[str, Maker]:
     except ImportError:
         print("envpool is not installed and left out")
         return {}
+    gymnasium.logger.min_level = gymnasium.logger.ERROR  # EnvPool's spaces are in float64
 
     def make(num_envs: int, **threads: int) -> Callable[[Any], object]:
         env = envpool.make_gymnasium("CartPole-v1", num_envs=num_envs, seed=0, **threads)
