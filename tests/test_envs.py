@@ -222,6 +222,15 @@ def test_wrong_outputs(change, error, message):
         make(5).step_into(np.zeros(5, np.int64), *outputs)
 
 
+def test_one_array_for_two_outputs():
+    obs, rewards, terminated, truncated, _ = rows(5)
+    env, action = make(5), np.zeros(5, np.int64)
+    with pytest.raises(ValueError, match="truncated must not be the memory of terminated"):
+        env.step_into(action, obs, rewards, terminated, terminated)
+    with pytest.raises(ValueError, match="final_obs must not be the memory of obs"):
+        env.step_into(action, obs, rewards, terminated, truncated, obs)
+
+
 def test_read_only_output():
     outputs = rows(5)
     outputs[0].flags.writeable = False

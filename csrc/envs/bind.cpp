@@ -159,6 +159,12 @@ class PyVectorEnv {
     out.rewards = column(rewards_argument, rewards_array, out.rewards_stride);
     out.terminated = flags("terminated", terminated, out.terminated_stride);
     out.truncated = flags("truncated", truncated, out.truncated_stride);
+    if (out.terminated == out.truncated) {
+      Argument{"step_into", "truncated"}.value_error("must not be the memory of terminated");
+    }
+    if (out.final_obs == out.obs) {
+      Argument{"step_into", "final_obs"}.value_error("must not be the memory of obs");
+    }
     load_actions("step_into", actions);
     return run(out);
   }
