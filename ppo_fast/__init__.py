@@ -18,13 +18,24 @@ if TYPE_CHECKING:
         config,
         distributions,
         envs,
+        integrations,
         learners,
         reference,
         rollout,
         surrogate,
         training,
     )
-    from ppo_fast.advantage import GAE, gae
+    from ppo_fast.advantage import (
+        GAE,
+        VTrace,
+        discounted_returns,
+        gae,
+        lambda_returns,
+        normalize,
+        token_gae,
+        valid_rows,
+        vtrace,
+    )
     from ppo_fast.config import TrainConfig
     from ppo_fast.envs import make_vec
     from ppo_fast.info import build_info
@@ -37,12 +48,19 @@ _HOMES = {
     "Policy": "training",
     "TrainConfig": "config",
     "TrainResult": "training",
+    "VTrace": "advantage",
     "build_info": "info",
+    "discounted_returns": "advantage",
     "gae": "advantage",
+    "lambda_returns": "advantage",
     "load": "training",
     "make_vec": "envs",
+    "normalize": "advantage",
     "ppo_loss": "surrogate",
+    "token_gae": "advantage",
     "train": "training",
+    "valid_rows": "advantage",
+    "vtrace": "advantage",
 }
 _MODULES = frozenset(
     {
@@ -52,6 +70,7 @@ _MODULES = frozenset(
         "config",
         "distributions",
         "envs",
+        "integrations",
         "learners",
         "reference",
         "rollout",
@@ -65,6 +84,7 @@ __all__ = [
     "Policy",
     "TrainConfig",
     "TrainResult",
+    "VTrace",
     "__version__",
     "advantage",
     "algorithms",
@@ -72,17 +92,24 @@ __all__ = [
     "build_info",
     "config",
     "distributions",
+    "discounted_returns",
     "envs",
     "gae",
+    "integrations",
+    "lambda_returns",
     "learners",
     "load",
     "make_vec",
+    "normalize",
     "ppo_loss",
     "reference",
     "rollout",
     "surrogate",
+    "token_gae",
     "train",
     "training",
+    "valid_rows",
+    "vtrace",
 ]
 
 

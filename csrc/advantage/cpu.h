@@ -2,34 +2,42 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
+#include "advantage/arguments.h"
 #include "support/isa.h"
-#include "support/view.h"
 
 namespace ppo {
 
-// Arguments of gae. All [T, N]; a null view stands for an absent argument: no terminated or
-// truncated transitions, last_values of zero. `truncated` needs `final_values`.
-template <typename T>
-struct GaeArguments {
-  std::ptrdiff_t num_steps = 0;
-  View2<const T> rewards;
-  View2<const T> values;
-  View1<const T> last_values;  // [N]
-  View2<const std::uint8_t> terminated;
-  View2<const std::uint8_t> truncated;
-  View2<const T> final_values;  // read only where truncated
-  double gamma = 0;
-  double gae_lambda = 0;
-  View2<T> advantages;  // out
-  View2<T> returns;     // out
+// The ways through [T, N] of drivers.h.
+template <typename Arguments>
+struct Drivers {
+  using T = typename Arguments::Value;
+
+  // Columns [begin, end), in the serial order.
+  void (*columns)(const Arguments&, std::ptrdiff_t begin, std::ptrdiff_t end);
+  // Rows [begin * kLanes, end * kLanes), in the serial order.
+  void (*rows)(const Arguments&, std::ptrdiff_t begin, std::ptrdiff_t end);
+  // A scan along time, over parts: unit u is part u % parts of row u / parts.
+  void (*summaries)(const Arguments&, std::ptrdiff_t parts, Summary<T>* out, std::ptrdiff_t begin,
+                    std::ptrdiff_t end);
+  void (*scan)(const Arguments&, std::ptrdiff_t parts, const T* carries, std::ptrdiff_t begin,
+               std::ptrdiff_t end);
 };
 
-// Columns [begin, end).
 struct AdvantageKernels {
-  void (*gae_float)(const GaeArguments<float>&, std::ptrdiff_t begin, std::ptrdiff_t end);
-  void (*gae_double)(const GaeArguments<double>&, std::ptrdiff_t begin, std::ptrdiff_t end);
+  Drivers<GaeArguments<float>> gae_float;
+  Drivers<GaeArguments<double>> gae_double;
+  Drivers<VtraceArguments<float>> vtrace_float;
+  Drivers<VtraceArguments<double>> vtrace_double;
+  Drivers<TokenArguments<float>> tokens_float;
+  Drivers<TokenArguments<double>> tokens_double;
+
+  const auto& of(const GaeArguments<float>&) const { return gae_float; }
+  const auto& of(const GaeArguments<double>&) const { return gae_double; }
+  const auto& of(const VtraceArguments<float>&) const { return vtrace_float; }
+  const auto& of(const VtraceArguments<double>&) const { return vtrace_double; }
+  const auto& of(const TokenArguments<float>&) const { return tokens_float; }
+  const auto& of(const TokenArguments<double>&) const { return tokens_double; }
 };
 PPO_DECLARE_ISA_TABLE(AdvantageKernels, advantage_kernels)
 

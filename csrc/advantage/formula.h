@@ -1,9 +1,15 @@
-// Generalized advantage estimation, one element at a time.
+// The advantage estimators, one element at a time. All of them are one linear recurrence,
 //
-// J. Schulman, P. Moritz, S. Levine, M. Jordan, P. Abbeel, "High-Dimensional Continuous Control
-// Using Generalized Advantage Estimation" (2016), eq. 11-16, with the end of an episode split as
-// Gymnasium does: a terminated episode is worth nothing after its end, a truncated one is worth
-// V(final_obs).
+//     A_t = delta_t + c_t A_{t+1},
+//
+// run backward in time; they differ in delta_t and c_t.
+//
+// GAE:     J. Schulman, P. Moritz, S. Levine, M. Jordan, P. Abbeel, "High-Dimensional Continuous
+//          Control Using Generalized Advantage Estimation" (2016), eq. 11-16, with the end of an
+//          episode split as Gymnasium does: a terminated episode is worth nothing after its end, a
+//          truncated one is worth V(final_obs).
+// V-trace: L. Espeholt et al., "IMPALA: Scalable Distributed Deep-RL with Importance Weighted
+//          Actor-Learner Architectures" (2018), eq. 1.
 #pragma once
 
 #include "support/host_device.h"
@@ -23,12 +29,29 @@ PPO_HD T td_error(T reward, T gamma, T value_after, T value) {
   return reward + gamma * value_after - value;
 }
 
-// A_t = delta_t + gamma lambda (1 - done_t) A_{t+1}; the product gamma lambda is formed in double
-// and rounded once.
+// The coefficient of a transition that nothing is carried back over. True coefficients are never
+// negative; a zero would not do, because 0 * NaN is NaN.
 template <typename T>
-PPO_HD T gae_advantage(T delta, T gamma_lambda, bool done, T next_advantage) {
-  const T carried = delta + gamma_lambda * next_advantage;
-  return done ? delta : carried;
+inline constexpr T kCut = T(-1);
+
+// A_t = delta_t + c_t A_{t+1}; for GAE c_t is gamma lambda, formed in double and rounded once.
+template <typename T>
+PPO_HD T recurrence(T delta, T coefficient, T next) {
+  const T carried = delta + coefficient * next;
+  return coefficient < T(0) ? delta : carried;
+}
+
+// Coefficient of two transitions in a row: a scan composes (delta, c) pairs.
+template <typename T>
+PPO_HD T chained(T coefficient, T later) {
+  const T product = coefficient * later;
+  return coefficient < T(0) || later < T(0) ? kCut<T> : product;
+}
+
+// min(rho_bar, rho_t); NaN stays NaN.
+template <typename T>
+PPO_HD T clipped_weight(T rho, T limit) {
+  return rho > limit ? limit : rho;
 }
 
 }  // namespace ppo::inline PPO_ISA

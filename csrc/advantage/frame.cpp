@@ -1,0 +1,173 @@
+#include "advantage/frame.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+
+namespace ppo {
+namespace {
+
+// The bytes from the first to the last item of an array.
+std::pair<std::uintptr_t, std::uintptr_t> extent(const py::array& array) {
+  auto low = reinterpret_cast<std::uintptr_t>(array.data());
+  std::uintptr_t high = low + static_cast<std::uintptr_t>(array.itemsize());
+  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+    const py::ssize_t reach = (array.shape(axis) - 1) * array.strides(axis);
+    (reach < 0 ? low : high) += static_cast<std::uintptr_t>(reach);
+  }
+  return {low, high};
+}
+
+}  // namespace
+
+double require_factor(const Argument& argument, const py::handle& object) {
+  const double value = argument.number(object);
+  if (!(value >= 0.0 && value <= 1.0)) {
+    argument.value_error("must be in [0, 1], got " + py::repr(object).cast<std::string>());
+  }
+  return value;
+}
+
+FlagType require_flag_type(const Argument& argument, const py::array& array) {
+  if (Argument::holds<bool>(array) || Argument::holds<std::uint8_t>(array) ||
+      Argument::holds<std::int8_t>(array)) {
+    return FlagType::kByte;
+  }
+  if (Argument::holds<float>(array)) return FlagType::kFloat;
+  if (Argument::holds<double>(array)) return FlagType::kDouble;
+  argument.type_error("must be bool (or 0 and 1 as uint8, int8, float32 or float64), got " +
+                      arrays::dtype_text(array) + "; cast with " + argument.name + ".astype(bool)");
+}
+
+std::vector<double> require_lambda(const Argument& argument, const py::handle& object,
+                                   py::ssize_t columns, const char* per) {
+  if (!py::isinstance<py::array>(object) || py::reinterpret_borrow<py::array>(object).ndim() == 0) {
+    return {require_factor(argument, object)};
+  }
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  const bool float32 = argument.is_float32(array);
+  argument.require_shape(array, {columns}, per);
+  std::vector<double> result;
+  for (py::ssize_t n = 0; n < columns; ++n) {
+    const void* item = static_cast<const char*>(array.data()) + n * array.strides(0);
+    const double value =
+        float32 ? static_cast<double>(*static_cast<const float*>(item)) : *static_cast<const double*>(item);
+    if (!(value >= 0.0 && value <= 1.0)) {
+      argument.value_error("must be in [0, 1], got " + std::to_string(value) + " at index " +
+                           std::to_string(n));
+    }
+    result.push_back(value);
+  }
+  return result;
+}
+
+Frame::Frame(const char* function, const py::array& rewards, py::ssize_t time_axis)
+    : function_(function), rewards_(rewards), time_axis_(time_axis) {
+  const Argument argument{function, "rewards"};
+  const py::ssize_t ndim = rewards.ndim();
+  if (time_axis != 0 && time_axis != 1) {
+    Argument{function, "time_axis"}.value_error("must be 0 for [T, N] or 1 for [N, T], got " +
+                                                std::to_string(time_axis));
+  }
+  if (!(ndim == 1 || ndim == 2 || (ndim == 3 && rewards.shape(2) == 1))) {
+    argument.value_error(
+        "must have shape (T, N): time steps, environments; or (T,), or either with a last axis of "
+        "size 1; got " +
+        arrays::shape_text(rewards));
+  }
+  if (ndim == 1) time_axis_ = 0;
+  column_axis_ = ndim == 1 ? -1 : 1 - time_axis_;
+  steps_ = rewards.shape(time_axis_);
+  columns_ = ndim == 1 ? 1 : rewards.shape(column_axis_);
+  const py::ssize_t stride_t = std::abs(rewards.strides(time_axis_));
+  batch_major_ =
+      column_axis_ >= 0 && stride_t > 0 && stride_t < std::abs(rewards.strides(column_axis_));
+}
+
+void Frame::require_like(const Argument& argument, const py::array& array, py::ssize_t more) const {
+  bool equal = array.ndim() == rewards_.ndim();
+  for (py::ssize_t axis = 0; equal && axis < array.ndim(); ++axis) {
+    equal = array.shape(axis) == rewards_.shape(axis) + (axis == time_axis_ ? more : 0);
+  }
+  if (!equal) {
+    argument.value_error("must have shape " + arrays::shape_text(rewards_) + " like rewards, got " +
+                         arrays::shape_text(array));
+  }
+}
+
+py::ssize_t Frame::require_column(const Argument& argument, const py::array& array) const {
+  py::ssize_t axis = -1;
+  py::ssize_t size = 1;
+  for (py::ssize_t k = 0; k < array.ndim(); ++k) {
+    size *= array.shape(k);
+    if (array.shape(k) != 1 || axis < 0) axis = k;
+  }
+  const bool one_axis = axis < 0 || array.shape(axis) == size;
+  if (array.ndim() <= rewards_.ndim() && one_axis && size == columns_) return axis;
+  const std::string hint =
+      one_axis && size == steps_ && steps_ != columns_
+          ? std::string("; that looks batch-major: pass time_axis=") + (time_axis_ == 0 ? "1" : "0")
+          : "";
+  argument.value_error("must have shape (" + std::to_string(columns_) +
+                       ",) (one per environment), got " + arrays::shape_text(array) + hint);
+}
+
+void Frame::refuse_scalar(const Argument& argument) const {
+  argument.value_error("must have shape (" + std::to_string(columns_) +
+                       ",) (one per environment), got a number; a number is enough for one "
+                       "environment only");
+}
+
+FlagView Frame::flags(const char* name, const py::handle& object) {
+  if (object.is_none()) return {};
+  const Argument argument{function_, name};
+  const py::array array = argument.array(object);
+  const FlagType type = require_flag_type(argument, array);
+  require_like(argument, array, 0);
+  note(array);
+  return {array.data(), argument.stride(array, time_axis_),
+          column_axis_ < 0 ? 1 : argument.stride(array, column_axis_), type};
+}
+
+FlagView Frame::flags_per_column(const char* name, const py::handle& object, std::uint8_t& scalar) {
+  const Argument argument{function_, name};
+  if (PyBool_Check(object.ptr())) {
+    if (columns_ != 1) refuse_scalar(argument);
+    scalar = object.ptr() == Py_True;
+    return {&scalar, 0, 0, FlagType::kByte};
+  }
+  const py::array array = argument.array(object);
+  const FlagType type = require_flag_type(argument, array);
+  const py::ssize_t axis = require_column(argument, array);
+  note(array);
+  return {array.data(), 0, axis < 0 ? 0 : argument.stride(array, axis), type};
+}
+
+py::array Frame::make_output(const py::dtype& dtype) const {
+  const py::ssize_t ndim = rewards_.ndim();
+  std::vector<py::ssize_t> shape(rewards_.shape(), rewards_.shape() + ndim);
+  // The axis whose neighbours lie side by side is the same as in the rewards.
+  if (ndim < 2 || batch_major_ == (time_axis_ == 1)) return py::array(dtype, shape);
+  const py::ssize_t item = dtype.itemsize();
+  std::vector<py::ssize_t> strides(static_cast<std::size_t>(ndim), item);
+  strides[1] = shape[0] * item;
+  return py::array(dtype, shape, strides);
+}
+
+void Frame::require_apart(const Argument& argument, const py::array& array) const {
+  if (array.size() == 0) return;
+  const auto [low, high] = extent(array);
+  for (PyObject* other : seen_) {
+    const auto input = py::reinterpret_borrow<py::array>(other);
+    if (input.size() == 0) continue;
+    const auto [from, to] = extent(input);
+    if (low >= to || from >= high) continue;
+    // The ranges overlap, but views of one buffer may still have no item in common.
+    const py::object shares = py::module_::import("numpy").attr("shares_memory");
+    if (shares(array, input).cast<bool>()) {
+      argument.value_error("must not share memory with an input or the other output");
+    }
+  }
+}
+
+}  // namespace ppo

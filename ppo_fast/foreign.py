@@ -1,0 +1,118 @@
+"""Arrays of other libraries on their way into the advantage kernels and back.
+
+torch tensors go through torch_advantage.py; other arrays on the CPU (JAX, for one) cross by DLPack,
+without a copy.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from ppo_fast import _core, advantage
+
+FUNCTIONS = {
+    "gae": _core.gae,
+    "lambda_returns": _core.lambda_returns,
+    "discounted_returns": _core.discounted_returns,
+    "vtrace": _core.vtrace,
+    "token_gae": _core.token_gae,
+    "normalize": advantage._normalize,
+    "valid_rows": advantage._valid_rows,
+}
+
+
+def call(function: str, arguments: tuple[Any, ...]) -> Any:
+    """Call a function of `_core` whose first argument is not a NumPy array."""
+    first = arguments[0]
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(first, torch.Tensor):
+        from ppo_fast import torch_advantage
+
+        return torch_advantage.call(function, arguments)
+    if not hasattr(first, "__dlpack__"):
+        raise TypeError(
+            f"{function}: {PARAMETERS[function][0]} must be a NumPy array, a torch tensor or an array "
+            f"with __dlpack__, got {type(first).__name__}; wrap it in np.asarray(...)"
+        )
+    return _through_dlpack(function, arguments)
+
+
+def _through_dlpack(function: str, arguments: tuple[Any, ...]) -> Any:
+    kind = type(arguments[0])
+    converted = [
+        tuple(_to_numpy(function, "out", kind, x) for x in argument)
+        if isinstance(argument, tuple)
+        else _to_numpy(function, name, kind, argument)
+        for name, argument in zip(PARAMETERS[function], arguments, strict=True)
+    ]
+    results = FUNCTIONS[function](*converted)
+    library = arguments[0].__array_namespace__()
+    if isinstance(results, tuple):
+        return tuple(library.from_dlpack(x) for x in results)
+    return library.from_dlpack(results)
+
+
+def _to_numpy(function: str, name: str, kind: type, argument: Any) -> Any:
+    if argument is None or isinstance(argument, (int, float, str)):
+        return argument
+    if not isinstance(argument, kind):
+        raise TypeError(
+            f"{function}: {name} must be a {kind.__name__} like the first argument, "
+            f"got {type(argument).__name__}"
+        )
+    try:
+        return np.from_dlpack(argument)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(f"{function}: {name} cannot be read on the CPU: {error}") from None
+
+
+_TRANSITIONS = (
+    "last_values",
+    "next_values",
+    "terminated",
+    "truncated",
+    "final_values",
+    "on_truncation",
+    "episode_starts",
+    "last_done",
+    "prev_done",
+    "time_axis",
+    "out",
+    "exact",
+)
+# The arguments of each function of _core, in its order.
+PARAMETERS = {
+    "gae": ("rewards", "values", "gamma", "gae_lambda", *_TRANSITIONS),
+    "lambda_returns": ("rewards", "values", "gamma", "gae_lambda", *_TRANSITIONS),
+    "discounted_returns": (
+        "rewards",
+        "gamma",
+        *(name for name in _TRANSITIONS if name != "next_values"),
+    ),
+    "vtrace": (
+        "rewards",
+        "values",
+        "log_rhos",
+        "gamma",
+        "gae_lambda",
+        "rho_clip",
+        "c_clip",
+        "pg_rho_clip",
+        *_TRANSITIONS,
+    ),
+    "token_gae": (
+        "rewards",
+        "values",
+        "mask",
+        "gamma",
+        "gae_lambda",
+        "masked",
+        "bootstrap",
+        "cu_seqlens",
+        "out",
+        "exact",
+    ),
+    "normalize": ("x", "valid", "eps", "ddof"),
+    "valid_rows": ("terminated", "truncated", "prev_done", "time_axis"),
+}

@@ -1,0 +1,198 @@
+"""The advantage kernels for torch: `torch.ops.ppo_fast.gae` and its siblings, with fake kernels.
+
+In eager mode plain CPU tensors go straight to the kernels, without a copy: the operators exist for
+`torch.compile` and other tracers, and a trip through torch's dispatcher takes as long as a small
+rollout.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppo_fast.foreign import FUNCTIONS, PARAMETERS
+
+_HALF = (torch.bfloat16, torch.float16)
+# Arguments that are a number or a tensor: two parameters of an operator.
+_NUMBER_OR_TENSOR = frozenset({"gae_lambda", "bootstrap"})
+_TENSORS = {
+    "rewards": "Tensor",
+    "values": "Tensor",
+    "log_rhos": "Tensor",
+    "mask": "Tensor",
+    "last_values": "Tensor?",
+    "next_values": "Tensor?",
+    "terminated": "Tensor?",
+    "truncated": "Tensor?",
+    "final_values": "Tensor?",
+    "episode_starts": "Tensor?",
+    "last_done": "Tensor?",
+    "prev_done": "Tensor?",
+    "cu_seqlens": "Tensor?",
+    "x": "Tensor",
+    "valid": "Tensor?",
+}
+_PLAIN = {
+    "gamma": "float",
+    "rho_clip": "float",
+    "c_clip": "float",
+    "pg_rho_clip": "float",
+    "eps": "float",
+    "ddof": "int",
+    "time_axis": "int",
+    "exact": "bool",
+    "on_truncation": "str?",
+    "masked": "str",
+}
+_FLAGS = frozenset(
+    {"terminated", "truncated", "episode_starts", "last_done", "prev_done", "mask", "valid"}
+)
+_PAIRS = frozenset({"gae", "vtrace", "token_gae"})
+
+
+def call(function: str, arguments: tuple[Any, ...]) -> Any:
+    """Call a function of `ppo_fast.advantage` whose first argument is a tensor."""
+    names = PARAMETERS[function]
+    first = arguments[0]
+    prepared = [
+        _prepare(function, name, argument, first)
+        for name, argument in zip(names, arguments, strict=True)
+    ]
+    if type(first) is Tensor and not torch.compiler.is_compiling():
+        results = FUNCTIONS[function](*[_to_numpy(argument) for argument in prepared])
+        out = arguments[names.index("out")] if "out" in names else None
+        if out is not None:
+            return out
+        if isinstance(results, tuple):
+            return tuple(torch.from_numpy(x) for x in results)
+        return torch.from_numpy(results)
+    return _through_operator(function, names, prepared)
+
+
+def _through_operator(function: str, names: tuple[str, ...], prepared: list[Any]) -> Any:
+    out = None
+    flat: list[Any] = []
+    for name, argument in zip(names, prepared, strict=True):
+        if name == "out":
+            out = argument
+        elif name in _NUMBER_OR_TENSOR:
+            each = isinstance(argument, Tensor)
+            flat += [0.0 if each else float(argument), argument if each else None]
+        elif name in _TENSORS and argument is not None and not isinstance(argument, Tensor):
+            flat.append(torch.tensor([argument], dtype=None if name in _FLAGS else prepared[0].dtype))
+        else:
+            flat.append(argument)
+    results = getattr(torch.ops.ppo_fast, function)(*flat)
+    if out is None:
+        return results
+    for to, result in zip(*((out, results) if isinstance(out, tuple) else ((out,), (results,))), strict=True):
+        to.copy_(result)
+    return out
+
+
+def _prepare(function: str, name: str, argument: Any, first: Tensor) -> Any:
+    """A checked argument; half precision becomes float32."""
+    if isinstance(argument, Tensor):
+        if argument.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                f"{function}: {name} requires grad, but nothing is differentiated here; "
+                f"pass {name}.detach() or call it under torch.no_grad()"
+            )
+        if argument.device.type != "cpu":
+            raise ValueError(
+                f"{function}: {name} must be on the CPU, got {argument.device}; "
+                f"pass {name}.cpu()"
+            )
+        return argument.float() if argument.dtype in _HALF else argument
+    if argument is None or isinstance(argument, (int, float, str)):
+        return argument
+    if isinstance(argument, tuple) and name == "out":
+        return tuple(_prepare_out(function, f"out[{k}]", x) for k, x in enumerate(argument))
+    raise TypeError(
+        f"{function}: {name} must be a torch tensor like the first argument, "
+        f"got {type(argument).__name__}"
+    )
+
+
+def _prepare_out(function: str, name: str, argument: Any) -> Tensor:
+    if not isinstance(argument, Tensor):
+        raise TypeError(
+            f"{function}: {name} must be a torch tensor like the first argument, "
+            f"got {type(argument).__name__}"
+        )
+    return argument
+
+
+def _to_numpy(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return argument.detach().numpy() if argument.requires_grad else argument.numpy()
+    if isinstance(argument, tuple):
+        return tuple(_to_numpy(x) for x in argument)
+    return argument
+
+
+def _kernel(function: str) -> Callable[..., Any]:
+    """The operator's body: its arguments as those of the function of `_core`."""
+    names = PARAMETERS[function]
+
+    def kernel(*flat: Any) -> Any:
+        rest = iter(flat)
+        arguments: list[Any] = []
+        for name in names:
+            if name == "out":
+                arguments.append(None)
+                continue
+            argument = next(rest)
+            if name in _NUMBER_OR_TENSOR:
+                each = next(rest)
+                argument = argument if each is None else each
+            arguments.append(_to_numpy(argument))
+        results = FUNCTIONS[function](*arguments)
+        if isinstance(results, tuple):
+            return tuple(torch.from_numpy(x) for x in results)
+        return torch.from_numpy(results)
+
+    return kernel
+
+
+def _fake(function: str) -> Callable[..., Any]:
+    def fake(*flat: Any) -> Any:
+        first = flat[0]
+        if function == "normalize":
+            return torch.empty_like(first)
+        if function == "valid_rows":
+            return torch.empty_like(first, dtype=torch.bool)
+        time_axis = 1 if function == "token_gae" else flat[-2]
+        result = _empty_result(first, time_axis)
+        return (result, _empty_result(first, time_axis)) if function in _PAIRS else result
+
+    return fake
+
+
+def _empty_result(rewards: Tensor, time_axis: int) -> Tensor:
+    """A tensor like the rewards, the same axis having its neighbours side by side."""
+    if rewards.ndim > 1:
+        stride_t, stride_n = rewards.stride(time_axis), rewards.stride(1 - time_axis)
+        batch_major = 0 < stride_t < stride_n
+        if batch_major != (time_axis == 1):
+            shape = (rewards.shape[1], rewards.shape[0], *rewards.shape[2:])
+            return rewards.new_empty(shape).transpose(0, 1)
+    return rewards.new_empty(rewards.shape)
+
+
+def _schema(function: str) -> str:
+    parameters = []
+    for name in PARAMETERS[function]:
+        if name in _NUMBER_OR_TENSOR:
+            parameters += [f"float {name}", f"Tensor? {name}_each"]
+        elif name != "out":
+            parameters.append(f"{_TENSORS.get(name) or _PLAIN[name]} {name}")
+    result = "(Tensor, Tensor)" if function in _PAIRS else "Tensor"
+    return f"({', '.join(parameters)}) -> {result}"
+
+
+for _function in PARAMETERS:
+    torch.library.define(f"ppo_fast::{_function}", _schema(_function))
+    torch.library.impl(f"ppo_fast::{_function}", "CPU")(_kernel(_function))
+    torch.library.register_fake(f"ppo_fast::{_function}")(_fake(_function))
