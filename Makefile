@@ -34,6 +34,7 @@ format: $(VENV)/dev.stamp  ## format all sources
 	$(BIN)/clang-format -i $(CPP)
 
 bench: $(VENV)/bench.stamp  ## throughput beside the peers
+	$(BIN)/python benchmarks/bench_advantage.py
 	$(BIN)/python benchmarks/bench_envs.py
 	$(BIN)/python benchmarks/bench_train.py
 
@@ -59,9 +60,9 @@ $(VENV)/%.stamp: $(NATIVE) | $(BIN)/python
 	touch $@
 
 EXTRAS_train := train
-EXTRAS_test := train,video,test
+EXTRAS_test := train,video,test,peers
 EXTRAS_dev := train,test,dev
-EXTRAS_bench := train,bench
+EXTRAS_bench := train,bench,peers
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "ppo-fast needs Python 3.11 or newer" >&2; exit 1; }

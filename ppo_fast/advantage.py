@@ -7,10 +7,10 @@ and nothing about the end of an episode is guessed. Needs NumPy only.
 
 Arrays of transitions
 ---------------------
-`rewards` are [T, N] (time steps, environments), or [N, T] with `time_axis=1`, or [T]; a last axis of
-size 1 is kept. All other arrays of transitions have that shape. Any strides will do. Numbers are
+`rewards` are [T, N] (time steps, environments), or [N, T] with `time_axis=1`, or [T]; a last axis
+of size 1 is kept. All other arrays of transitions have that shape. Any strides will do. Numbers are
 float32 or float64, the same in all arrays; bfloat16 and float16 tensors give float32 results. Flags
-are bool, or numbers of which anything but 0 counts as set.
+are bool, or uint8, int8, float32 or float64 of which anything but 0 counts as set.
 
 What follows a step
 -------------------
@@ -27,8 +27,8 @@ Exactly one of
 
 - `terminated` [T, N], and `truncated` [T, N] where episodes are cut: Gymnasium's flags of
   transition t. `terminated` wins where both are set;
-- `episode_starts` [T, N] and `last_done` [N]: the flags of stable-baselines3 and CleanRL, set at the
-  step *after* the end; `last_done` belongs to the observation after the last step.
+- `episode_starts` [T, N] and `last_done` [N]: the flags of stable-baselines3 and CleanRL, set at
+  the step *after* the end; `last_done` belongs to the observation after the last step.
 
 A truncated episode would have gone on, so it needs a value: `final_values` [T, N], V of its last
 observation (read only where truncated); or `next_values`; or `on_truncation`:
@@ -43,6 +43,7 @@ left out of the loss (`valid_rows`). Then V of the last observation is the next 
 `truncated` needs nothing else.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -97,9 +98,9 @@ def gae(
         R_t     = A_t + V_t
 
     float32 results are those of the plain float32 loop, bit for bit. Only rows of 4,096 steps and
-    more, fewer than 32 of them and contiguous in time, are computed in parallel along time, and then
-    agree to rounding; `exact` keeps to the loop there too. Results depend neither on the number of
-    threads nor on the processor.
+    more, fewer than 32 of them and contiguous in time, are computed in parallel along time, and
+    then agree to rounding; `exact` keeps to the loop there too. Results depend neither on the
+    number of threads nor on the processor.
 
     Parameters
     ----------
@@ -281,7 +282,8 @@ def vtrace(
 
         rho_t   = exp(log_rhos_t),   log_rhos = log pi - log mu: the target's minus the behaviour's
         delta_t = min(rho_clip, rho_t) (r_t + gamma V'_t - V_t)
-        vs_t    = V_t + delta_t + gamma gae_lambda min(c_clip, rho_t) (1 - done_t) (vs_{t+1} - V_{t+1})
+        c_t     = gamma gae_lambda min(c_clip, rho_t) (1 - done_t)
+        vs_t    = V_t + delta_t + c_t (vs_{t+1} - V_{t+1})
         pg_t    = min(pg_rho_clip, rho_t) (r_t + gamma vs'_t - V_t)
 
     where vs'_t is vs_{t+1} within an episode and V'_t at its end and at the end of the data.
@@ -410,8 +412,8 @@ def normalize(x: Array, *, valid: Array | None = None, eps: float, ddof: int) ->
     Returns
     -------
     Array
-        Like x, with moments formed in float64. With no more than `ddof` items that count there is no
-        spread to divide by, and these stay as they are.
+        Like x, with moments formed in float64. With no more than `ddof` items that count there is
+        no spread to divide by, and these stay as they are.
     """
     if isinstance(x, np.ndarray):
         return _normalize(x, valid, eps, ddof)
@@ -507,8 +509,14 @@ def _valid_rows(terminated: Any, truncated: Any, prev_done: Any, time_axis: int)
     return valid
 
 
-def _foreign(function: str, arguments: tuple[Any, ...]) -> Any:
-    """The same function of arrays of another library."""
-    from ppo_fast.foreign import call
+_call_foreign: Callable[[str, tuple[Any, ...]], Any] | None = None
 
-    return call(function, arguments)
+
+def _foreign(function: str, arguments: tuple[Any, ...]) -> Any:
+    """The same function of arrays of another library, whose module is loaded on first use."""
+    global _call_foreign
+    if _call_foreign is None:
+        from ppo_fast.foreign import call
+
+        _call_foreign = call
+    return _call_foreign(function, arguments)

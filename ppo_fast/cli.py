@@ -169,9 +169,9 @@ def _eval(args: list[str]) -> int:
 @dataclasses.dataclass(frozen=True)
 class _BenchOptions:
     name: str = "all"
-    """What to measure: envs, train or all."""
+    """What to measure: advantage, envs, train or all."""
     seconds: float = 1.0
-    """How long to measure each entry of envs; train takes whole runs."""
+    """How long to measure each entry of advantage and envs; train takes whole runs."""
 
     def __post_init__(self) -> None:
         from ppo_fast.bench import BENCHMARKS

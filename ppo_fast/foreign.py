@@ -5,13 +5,14 @@ without a copy.
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ppo_fast import _core, advantage
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gae": _core.gae,
     "lambda_returns": _core.lambda_returns,
     "discounted_returns": _core.discounted_returns,
@@ -22,18 +23,25 @@ FUNCTIONS = {
 }
 
 
+_call_torch: Callable[[str, tuple[Any, ...]], Any] | None = None
+
+
 def call(function: str, arguments: tuple[Any, ...]) -> Any:
-    """Call a function of `_core` whose first argument is not a NumPy array."""
+    """Call a function of `FUNCTIONS` whose first argument is not a NumPy array."""
     first = arguments[0]
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(first, torch.Tensor):
-        from ppo_fast import torch_advantage
+        global _call_torch
+        if _call_torch is None:
+            from ppo_fast.torch_advantage import call as call_torch
 
-        return torch_advantage.call(function, arguments)
+            _call_torch = call_torch
+        return _call_torch(function, arguments)
     if not hasattr(first, "__dlpack__"):
         raise TypeError(
-            f"{function}: {PARAMETERS[function][0]} must be a NumPy array, a torch tensor or an array "
-            f"with __dlpack__, got {type(first).__name__}; wrap it in np.asarray(...)"
+            f"{function}: {PARAMETERS[function][0]} must be a NumPy array, a torch tensor or "
+            f"another array with __dlpack__, got {type(first).__name__}; "
+            "wrap it in np.asarray(...)"
         )
     return _through_dlpack(function, arguments)
 
@@ -53,7 +61,7 @@ def _through_dlpack(function: str, arguments: tuple[Any, ...]) -> Any:
     return library.from_dlpack(results)
 
 
-def _to_numpy(function: str, name: str, kind: type, argument: Any) -> Any:
+def _to_numpy(function: str, name: str, kind: Any, argument: Any) -> Any:
     if argument is None or isinstance(argument, (int, float, str)):
         return argument
     if not isinstance(argument, kind):

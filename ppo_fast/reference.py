@@ -1,5 +1,6 @@
 """Every kernel again in slow, obvious NumPy: the specification that the tests compare to."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -206,9 +207,9 @@ def token_gae(
     scalar = rewards.dtype.type
     advantages = np.zeros(rewards.shape, scalar)
     if cu_seqlens is None:
-        rows = [(b,) for b in range(len(rewards))]
+        rows: list[Any] = list(range(len(rewards)))
     else:
-        rows = [(slice(a, b),) for a, b in zip(cu_seqlens[:-1], cu_seqlens[1:], strict=True)]
+        rows = [slice(*bounds) for bounds in itertools.pairwise(cu_seqlens)]
     bootstraps = np.broadcast_to(np.asarray(bootstrap, scalar), len(rows))
     lambdas = np.broadcast_to(np.asarray(gae_lambda, np.float64), len(rows))
     for row, after, lam in zip(rows, bootstraps, lambdas, strict=True):
@@ -228,14 +229,15 @@ def token_gae(
     return advantages, advantages + values
 
 
-def normalize(x: Array, *, valid: Array | None = None, eps: float = 1e-8, ddof: int = 1) -> Array:
+def normalize(x: Array, *, valid: Array | None = None, eps: float, ddof: int) -> Array:
     """`ppo_fast.normalize`, with the moments in float64."""
     counted = np.ones(x.shape, bool) if valid is None else valid != 0
     chosen = x[counted].astype(np.float64)
-    if len(chosen) <= ddof:
-        return np.where(counted, x, x.dtype.type(0))
-    mean, std = chosen.mean(), chosen.std(ddof=ddof)
-    return np.where(counted, ((x - mean) / (std + eps)).astype(x.dtype), x.dtype.type(0))
+    result: Array = np.where(counted, x, x.dtype.type(0))
+    if len(chosen) > ddof:
+        normal = (x - chosen.mean()) / (chosen.std(ddof=ddof) + eps)
+        result = np.where(counted, normal.astype(x.dtype), x.dtype.type(0))
+    return result
 
 
 def log_softmax(logits: Array) -> Array:

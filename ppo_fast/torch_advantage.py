@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, from_numpy
+from torch.compiler import is_compiling
 
 from ppo_fast.foreign import FUNCTIONS, PARAMETERS
 
-_HALF = (torch.bfloat16, torch.float16)
+_HALF = frozenset({torch.bfloat16, torch.float16})
+_PLAIN_TYPES = frozenset({type(None), bool, int, float, str})
 # Arguments that are a number or a tensor: two parameters of an operator.
 _NUMBER_OR_TENSOR = frozenset({"gae_lambda", "bootstrap"})
 _TENSORS = {
@@ -49,49 +51,71 @@ _FLAGS = frozenset(
     {"terminated", "truncated", "episode_starts", "last_done", "prev_done", "mask", "valid"}
 )
 _PAIRS = frozenset({"gae", "vtrace", "token_gae"})
+_WITH_OUT = frozenset(name for name, parameters in PARAMETERS.items() if "out" in parameters)
 
 
 def call(function: str, arguments: tuple[Any, ...]) -> Any:
     """Call a function of `ppo_fast.advantage` whose first argument is a tensor."""
-    names = PARAMETERS[function]
-    first = arguments[0]
-    prepared = [
-        _prepare(function, name, argument, first)
-        for name, argument in zip(names, arguments, strict=True)
-    ]
-    if type(first) is Tensor and not torch.compiler.is_compiling():
-        results = FUNCTIONS[function](*[_to_numpy(argument) for argument in prepared])
-        out = arguments[names.index("out")] if "out" in names else None
-        if out is not None:
-            return out
-        if isinstance(results, tuple):
-            return tuple(torch.from_numpy(x) for x in results)
-        return torch.from_numpy(results)
-    return _through_operator(function, names, prepared)
+    plain = type(arguments[0]) is Tensor and not is_compiling()
+    if plain:
+        try:
+            return _eagerly(function, arguments, arguments)
+        except (TypeError, RuntimeError):  # half precision, or a mistake: look closer
+            pass
+    prepared = tuple(
+        _prepare(function, name, argument)
+        for name, argument in zip(PARAMETERS[function], arguments, strict=True)
+    )
+    if plain:
+        return _eagerly(function, tuple(_detached(x) for x in prepared), arguments)
+    return _through_operator(function, prepared)
 
 
-def _through_operator(function: str, names: tuple[str, ...], prepared: list[Any]) -> Any:
+def _eagerly(function: str, arguments: tuple[Any, ...], given: tuple[Any, ...]) -> Any:
+    converted: list[Any] = []
+    for argument in arguments:
+        kind = type(argument)
+        if kind is Tensor:
+            converted.append(argument.numpy())
+        elif kind in _PLAIN_TYPES:
+            converted.append(argument)
+        elif kind is tuple:  # out
+            converted.append(tuple(x.numpy() for x in argument))
+        else:
+            raise TypeError(kind)
+    results = FUNCTIONS[function](*converted)
+    if function in _WITH_OUT and given[-2] is not None:
+        return given[-2]
+    if isinstance(results, tuple):
+        return from_numpy(results[0]), from_numpy(results[1])
+    return from_numpy(results)
+
+
+def _through_operator(function: str, prepared: tuple[Any, ...]) -> Any:
     out = None
     flat: list[Any] = []
-    for name, argument in zip(names, prepared, strict=True):
+    for name, argument in zip(PARAMETERS[function], prepared, strict=True):
         if name == "out":
             out = argument
         elif name in _NUMBER_OR_TENSOR:
             each = isinstance(argument, Tensor)
             flat += [0.0 if each else float(argument), argument if each else None]
-        elif name in _TENSORS and argument is not None and not isinstance(argument, Tensor):
-            flat.append(torch.tensor([argument], dtype=None if name in _FLAGS else prepared[0].dtype))
+        elif name in _TENSORS and isinstance(argument, (bool, int, float)):
+            dtype = torch.bool if isinstance(argument, bool) else prepared[0].dtype
+            flat.append(torch.tensor([argument], dtype=dtype))
         else:
             flat.append(argument)
     results = getattr(torch.ops.ppo_fast, function)(*flat)
     if out is None:
         return results
-    for to, result in zip(*((out, results) if isinstance(out, tuple) else ((out,), (results,))), strict=True):
+    if not isinstance(results, tuple):
+        return out.copy_(results)
+    for to, result in zip(out, results, strict=True):
         to.copy_(result)
     return out
 
 
-def _prepare(function: str, name: str, argument: Any, first: Tensor) -> Any:
+def _prepare(function: str, name: str, argument: Any) -> Any:
     """A checked argument; half precision becomes float32."""
     if isinstance(argument, Tensor):
         if argument.requires_grad and torch.is_grad_enabled():
@@ -101,35 +125,24 @@ def _prepare(function: str, name: str, argument: Any, first: Tensor) -> Any:
             )
         if argument.device.type != "cpu":
             raise ValueError(
-                f"{function}: {name} must be on the CPU, got {argument.device}; "
-                f"pass {name}.cpu()"
+                f"{function}: {name} must be on the CPU, got {argument.device}; pass {name}.cpu()"
             )
-        return argument.float() if argument.dtype in _HALF else argument
+        half = argument.dtype in _HALF and name not in _FLAGS and not name.startswith("out")
+        return argument.float() if half else argument
     if argument is None or isinstance(argument, (int, float, str)):
         return argument
     if isinstance(argument, tuple) and name == "out":
-        return tuple(_prepare_out(function, f"out[{k}]", x) for k, x in enumerate(argument))
+        return tuple(_prepare(function, f"out[{k}]", x) for k, x in enumerate(argument))
     raise TypeError(
-        f"{function}: {name} must be a torch tensor like the first argument, "
+        f"{function}: {name} must be a torch tensor like {PARAMETERS[function][0]}, "
         f"got {type(argument).__name__}"
     )
 
 
-def _prepare_out(function: str, name: str, argument: Any) -> Tensor:
-    if not isinstance(argument, Tensor):
-        raise TypeError(
-            f"{function}: {name} must be a torch tensor like the first argument, "
-            f"got {type(argument).__name__}"
-        )
-    return argument
-
-
-def _to_numpy(argument: Any) -> Any:
-    if isinstance(argument, Tensor):
-        return argument.detach().numpy() if argument.requires_grad else argument.numpy()
+def _detached(argument: Any) -> Any:
     if isinstance(argument, tuple):
-        return tuple(_to_numpy(x) for x in argument)
-    return argument
+        return tuple(_detached(x) for x in argument)
+    return argument.detach() if isinstance(argument, Tensor) else argument
 
 
 def _kernel(function: str) -> Callable[..., Any]:
@@ -147,11 +160,12 @@ def _kernel(function: str) -> Callable[..., Any]:
             if name in _NUMBER_OR_TENSOR:
                 each = next(rest)
                 argument = argument if each is None else each
-            arguments.append(_to_numpy(argument))
+            tensor = isinstance(argument, Tensor)
+            arguments.append(argument.detach().numpy() if tensor else argument)
         results = FUNCTIONS[function](*arguments)
         if isinstance(results, tuple):
-            return tuple(torch.from_numpy(x) for x in results)
-        return torch.from_numpy(results)
+            return tuple(from_numpy(x) for x in results)
+        return from_numpy(results)
 
     return kernel
 

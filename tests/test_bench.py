@@ -1,13 +1,20 @@
 """The benchmarks run, check their answers, and print a table."""
 
+import json
 import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import ppo_fast
+from ppo_fast import gae
+from ppo_fast.bench import BENCHMARKS
+from ppo_fast.bench.advantage import GAE_LAMBDA, GAMMA, Contender, bench_advantage, rollout, tokens
 from ppo_fast.bench.envs import bench_envs, check_answers
 from ppo_fast.bench.timing import table, time_in_turns
+
+BENCHMARKS_FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
 def test_bench_envs(capsys):
@@ -34,6 +41,105 @@ def test_a_wrong_answer_stops_the_benchmark(monkeypatch):
         check_answers(num_envs=3, steps=2)
 
 
+def wrapped(change):
+    """A peer that changes our answer to rollouts."""
+
+    def make(problem):
+        if problem.mask is not None:
+            return None
+
+        def call():
+            arguments = {"terminated": problem.terminated, "last_values": problem.last_values}
+            factors = {"gamma": GAMMA, "gae_lambda": GAE_LAMBDA}
+            return change(*gae(problem.rewards, problem.values, **arguments, **factors))
+
+        return Contender(call)
+
+    return make
+
+
+def test_bench_advantage(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    results = bench_advantage(
+        seconds=0.001,
+        shapes=((5, 3), (4096, 1)),
+        token_shapes=((2, 6),),
+        peers={"twin": wrapped(lambda *answer: answer)},
+        out=tmp_path / "new" / "advantage",
+    )
+    assert [result.problem.rewards.shape for result in results] == [(5, 3), (4096, 1), (2, 6)]
+    assert ["ppo_fast, exact" in result.seconds for result in results] == [False, True, False]
+    assert ["twin" in result.seconds for result in results] == [True, True, False]
+    assert ["ppo_fast, time_axis=1" in result.seconds for result in results] == [False, False, True]
+    for result in results:
+        assert {"ppo_fast", "ppo_fast, out", "NumPy loop"} <= result.seconds.keys()
+        assert all(seconds > 0 for seconds in result.seconds.values())
+        assert result.ratio("ppo_fast") == 1
+    printed = capsys.readouterr().out
+    for words in ("GAE, T = 5, N = 3", "tokens, B = 2, L = 6", "it / ppo_fast", "share of copy"):
+        assert words in printed
+    report = json.loads((tmp_path / "new" / "advantage.json").read_text(encoding="utf-8"))
+    assert report["machine"]["ppo_fast"] == ppo_fast.build_info()
+    assert report["machine"]["versions"]["numpy"] == np.__version__
+    assert [result["shape"] for result in report["results"]] == [[5, 3], [4096, 1], [2, 6]]
+    twin = report["results"][0]["contenders"]["twin"]
+    assert twin["ratio"] == results[0].ratio("twin")
+    assert not twin["called_once"]
+    assert (tmp_path / "new" / "advantage.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda advantages, returns: (advantages * 1.001, returns), "wrong advantages, off by 1"),
+        (lambda advantages, returns: (advantages, returns[::-1]), "wrong returns, off by"),
+        (lambda advantages, returns: (advantages, returns * np.nan), "wrong returns, off by nan"),
+        (
+            lambda advantages, returns: (advantages.T, returns),
+            r"shape \(2, 7\) instead of \(7, 2\)",
+        ),
+    ],
+)
+def test_a_contender_with_a_wrong_answer_is_refused(change, message):
+    with pytest.raises(AssertionError, match=rf"T = 7, N = 2: peer gave .*{message}"):
+        bench_advantage(
+            seconds=0.001, shapes=((7, 2),), token_shapes=(), peers={"peer": wrapped(change)}
+        )
+
+
+def test_a_slow_contender_is_called_once(monkeypatch, capsys):
+    monkeypatch.setattr("ppo_fast.bench.advantage._SLOW", 0.0)
+    (result,) = bench_advantage(seconds=0.001, shapes=((3, 2),), token_shapes=())
+    assert result.called_once == result.seconds.keys()
+    assert "*" in capsys.readouterr().out.splitlines()[-2]
+
+
+def test_problems_of_the_advantage_benchmark():
+    steps = rollout(200, 30)
+    assert steps.rewards.shape == steps.values.shape == steps.terminated.shape == (200, 30)
+    assert 30 < steps.terminated.sum() < 90
+    sequences = tokens(5, 40)
+    lengths = sequences.mask.sum(axis=1)
+    assert ((lengths >= 20) & (lengths <= 40)).all()
+    assert np.array_equal(sequences.terminated.nonzero()[1], lengths - 1)
+    assert all(array.dtype == np.float32 for array in (steps.rewards, steps.values))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_peers_of_the_advantage_benchmark_agree():
+    script = runpy.run_path(str(BENCHMARKS_FOLDER / "bench_advantage.py"), run_name="loaded")
+    peers = script["installed_peers"]()
+    results = bench_advantage(
+        seconds=0.001, shapes=((9, 4), (64, 1)), token_shapes=((3, 12),), peers=peers
+    )
+    assert {name for result in results for name in result.seconds} >= peers.keys()
+
+
+def test_the_command_knows_the_benchmarks(monkeypatch):
+    monkeypatch.setattr("ppo_fast.bench.bench_advantage", lambda *, seconds: seconds)
+    assert BENCHMARKS["advantage"](0.5) == 0.5
+
+
 def test_contenders_take_turns():
     calls = []
     times = time_in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 0.001)
@@ -47,7 +153,7 @@ def test_table():
     assert text.splitlines() == ["title", "      n", "row   1", "r    22"]
 
 
-@pytest.mark.parametrize("name", ["bench_envs", "bench_train"])
+@pytest.mark.parametrize("name", ["bench_advantage", "bench_envs", "bench_train"])
 def test_scripts_load(name):
-    path = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
+    path = BENCHMARKS_FOLDER / f"{name}.py"
     assert runpy.run_path(str(path), run_name="loaded")["__doc__"]

@@ -9,8 +9,10 @@
 
 namespace ppo {
 
-constexpr std::ptrdiff_t kRun = 1024;   // elements handled as one loop: a few such runs fit the L1 cache
-constexpr std::ptrdiff_t kLanes = 16;   // rows, or segments of one row, that are handled side by side
+constexpr std::ptrdiff_t kRun =
+    1024;  // elements handled as one loop: a few such runs fit the L1 cache
+constexpr std::ptrdiff_t kLanes =
+    16;  // rows, or segments of one row, that are handled side by side
 constexpr std::ptrdiff_t kLaneSteps = kRun / kLanes;
 constexpr std::ptrdiff_t kPart = 65536;  // steps of a long row that one thread handles
 
@@ -72,6 +74,7 @@ struct VtraceArguments : Transitions<T> {
   using Value = T;
   View2<const T> log_rhos;
   View2<const T> next_values;  // values one row later, of t < T - 1
+  View2<const T> no_values;    // and of t = T - 1: null
   double rho_clip = 1;
   double c_clip = 1;
   double pg_rho_clip = 1;
@@ -90,10 +93,10 @@ struct TokenArguments {
   View2<const T> values;
   FlagView mask;
   const std::int64_t* starts = nullptr;
-  std::ptrdiff_t first_sequence = 0;   // column 0 is this sequence
+  std::ptrdiff_t first_sequence = 0;     // column 0 is this sequence
   std::ptrdiff_t longest = PTRDIFF_MAX;  // longer sequences are left to another call
-  View1<const T> bootstrap;            // [B]; stride 0: one for all
-  bool skip = true;                    // masked tokens are skipped; else they decay
+  View1<const T> bootstrap;              // [B]; stride 0: one for all
+  bool skip = true;                      // masked tokens are skipped; else they decay
   double gamma = 0;
   const double* gae_lambda = nullptr;
   bool lambda_per_column = false;

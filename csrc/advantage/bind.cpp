@@ -51,10 +51,11 @@ void require_one_form(const Frame& frame, const Options& o, bool has_last_row, b
   const char* f = frame.function();
   const int bootstraps = has_last_row + !o.last_values.is_none() + !o.next_values.is_none();
   if (bootstraps == 0) {
-    refuse(f, has_values
-                  ? "last_values is missing: say what follows the last step, by last_values [N], by "
-                    "next_values [T, N] or by values with T + 1 rows"
-                  : "last_values is missing: say what follows the last step, zeros if nothing does");
+    refuse(f,
+           has_values
+               ? "last_values is missing: say what follows the last step, by last_values [N], by "
+                 "next_values [T, N] or by values with T + 1 rows"
+               : "last_values is missing: say what follows the last step, zeros if nothing does");
   }
   if (bootstraps > 1) {
     refuse(f, std::string(has_last_row ? "values with T + 1 rows" : "last_values") + " and " +
@@ -64,12 +65,14 @@ void require_one_form(const Frame& frame, const Options& o, bool has_last_row, b
   const bool own = !o.terminated.is_none() || !o.truncated.is_none();
   const bool shifted = !o.episode_starts.is_none() || !o.last_done.is_none();
   if (own && shifted) {
-    refuse(f, "terminated and truncated are flags of transition t, episode_starts and last_done are "
-              "shifted by one; pass one form");
+    refuse(f,
+           "terminated and truncated are flags of transition t, episode_starts and last_done are "
+           "shifted by one; pass one form");
   }
   if (!own && !shifted) {
-    refuse(f, "terminated is missing: pass the flags of each transition (terminated, and truncated "
-              "where episodes are cut), or episode_starts with last_done");
+    refuse(f,
+           "terminated is missing: pass the flags of each transition (terminated, and truncated "
+           "where episodes are cut), or episode_starts with last_done");
   }
   if (shifted && (o.episode_starts.is_none() || o.last_done.is_none())) {
     refuse(f, std::string(o.last_done.is_none() ? "last_done" : "episode_starts") +
@@ -80,8 +83,10 @@ void require_one_form(const Frame& frame, const Options& o, bool has_last_row, b
     refuse(f, "terminated is missing: truncated says which episodes were cut, not which ended");
   }
   if (o.truncated.is_none()) {
-    if (!o.final_values.is_none()) refuse(f, "final_values has no use without truncated; pass both");
-    if (!o.on_truncation.is_none()) refuse(f, "on_truncation has no use without truncated; pass both");
+    if (!o.final_values.is_none())
+      refuse(f, "final_values has no use without truncated; pass both");
+    if (!o.on_truncation.is_none())
+      refuse(f, "on_truncation has no use without truncated; pass both");
     return;
   }
   const bool final_given = !o.final_values.is_none();
@@ -90,17 +95,18 @@ void require_one_form(const Frame& frame, const Options& o, bool has_last_row, b
   const bool masked = has_values && !o.prev_done.is_none();
   if (final_given + rule_given + next_given > 1 || (final_given && masked)) {
     refuse(f, std::string(final_given ? "final_values" : "on_truncation") + " and " +
-                  (next_given ? "next_values"
+                  (next_given                  ? "next_values"
                    : rule_given && final_given ? "on_truncation"
                                                : "prev_done") +
                   " both say what a truncated episode is worth; pass one of them");
   }
   if (!(final_given || rule_given || next_given || masked)) {
-    refuse(f, std::string("truncated needs a value for the episodes that it cuts: final_values ") +
-                  "[T, N], V of their last observations" +
-                  (has_values ? ", or next_values [T, N], or on_truncation='current_value' (V of the "
-                                "step itself), 'terminate' (0) or 'drop' (no advantage)"
-                              : ", or on_truncation='terminate' (0) or 'drop' (no return)"));
+    refuse(f,
+           std::string("truncated needs a value for the episodes that it cuts: final_values ") +
+               "[T, N], V of their last observations" +
+               (has_values ? ", or next_values [T, N], or on_truncation='current_value' (V of the "
+                             "step itself), 'terminate' (0) or 'drop' (no advantage)"
+                           : ", or on_truncation='terminate' (0) or 'drop' (no return)"));
   }
 }
 
@@ -117,7 +123,8 @@ class TransitionCall {
     args.num_steps = frame.steps();
     args.num_columns = frame.columns();
     args.gamma = require_factor({f, "gamma"}, gamma);
-    lambdas_ = require_lambda({f, "gae_lambda"}, gae_lambda, frame.columns(), "(one per environment)");
+    lambdas_ =
+        require_lambda({f, "gae_lambda"}, gae_lambda, frame.columns(), "(one per environment)");
     args.gae_lambda = lambdas_.data();
     args.lambda_per_column = lambdas_.size() > 1;
     args.rewards = frame.like<T>("rewards", rewards);
@@ -335,16 +342,17 @@ std::vector<std::int64_t> require_starts(const py::object& object, py::ssize_t t
 }
 
 py::tuple token_gae(const py::object& rewards, const py::object& values, const py::object& mask,
-                    const py::object& gamma, const py::object& gae_lambda,
-                    const py::object& masked, const py::object& bootstrap,
-                    const py::object& cu_seqlens, const py::object& out, bool exact) {
+                    const py::object& gamma, const py::object& gae_lambda, const py::object& masked,
+                    const py::object& bootstrap, const py::object& cu_seqlens,
+                    const py::object& out, bool exact) {
   const char* function = "token_gae";
   const py::array array = require_rewards(function, rewards);
   const bool packed = !cu_seqlens.is_none();
   if (array.ndim() != (packed ? 1 : 2)) {
     Argument{function, "rewards"}.value_error(
-        std::string(packed ? "must have shape (tokens,) with cu_seqlens"
-                           : "must have shape (B, L): sequences, tokens; or (tokens,) with cu_seqlens") +
+        std::string(
+            packed ? "must have shape (tokens,) with cu_seqlens"
+                   : "must have shape (B, L): sequences, tokens; or (tokens,) with cu_seqlens") +
         ", got " + arrays::shape_text(array));
   }
   Frame frame(function, array, packed ? 0 : 1);
@@ -406,46 +414,46 @@ using Object = const py::object&;
 }  // namespace
 
 void bind_advantage(py::module_& m) {
-  m.def("gae", [](Object rewards, Object values, Object gamma, Object gae_lambda,
-                  Object last_values, Object next_values, Object terminated, Object truncated,
-                  Object final_values, Object on_truncation, Object episode_starts,
-                  Object last_done, Object prev_done, py::ssize_t time_axis, Object out,
-                  bool exact) {
-    return gae(rewards, values, gamma, gae_lambda,
-               {last_values, next_values, terminated, truncated, final_values, on_truncation,
-                episode_starts, last_done, prev_done},
-               time_axis, out, exact);
-  });
-  m.def("lambda_returns", [](Object rewards, Object values, Object gamma, Object gae_lambda,
-                             Object last_values, Object next_values, Object terminated,
-                             Object truncated, Object final_values, Object on_truncation,
-                             Object episode_starts, Object last_done, Object prev_done,
-                             py::ssize_t time_axis, Object out, bool exact) {
-    return lambda_returns(rewards, values, gamma, gae_lambda,
-                          {last_values, next_values, terminated, truncated, final_values,
-                           on_truncation, episode_starts, last_done, prev_done},
-                          time_axis, out, exact);
-  });
-  m.def("discounted_returns", [](Object rewards, Object gamma, Object last_values,
-                                 Object terminated, Object truncated, Object final_values,
-                                 Object on_truncation, Object episode_starts, Object last_done,
-                                 Object prev_done, py::ssize_t time_axis, Object out, bool exact) {
-    return discounted_returns(rewards, gamma,
-                              {last_values, py::none(), terminated, truncated, final_values,
-                               on_truncation, episode_starts, last_done, prev_done},
-                              time_axis, out, exact);
-  });
-  m.def("vtrace", [](Object rewards, Object values, Object log_rhos, Object gamma,
-                     Object gae_lambda, Object rho_clip, Object c_clip, Object pg_rho_clip,
-                     Object last_values, Object next_values, Object terminated, Object truncated,
-                     Object final_values, Object on_truncation, Object episode_starts,
-                     Object last_done, Object prev_done, py::ssize_t time_axis, Object out,
-                     bool exact) {
-    return vtrace(rewards, values, log_rhos, gamma, gae_lambda, rho_clip, c_clip, pg_rho_clip,
-                  {last_values, next_values, terminated, truncated, final_values, on_truncation,
-                   episode_starts, last_done, prev_done},
-                  time_axis, out, exact);
-  });
+  m.def("gae",
+        [](Object rewards, Object values, Object gamma, Object gae_lambda, Object last_values,
+           Object next_values, Object terminated, Object truncated, Object final_values,
+           Object on_truncation, Object episode_starts, Object last_done, Object prev_done,
+           py::ssize_t time_axis, Object out, bool exact) {
+          return gae(rewards, values, gamma, gae_lambda,
+                     {last_values, next_values, terminated, truncated, final_values, on_truncation,
+                      episode_starts, last_done, prev_done},
+                     time_axis, out, exact);
+        });
+  m.def("lambda_returns",
+        [](Object rewards, Object values, Object gamma, Object gae_lambda, Object last_values,
+           Object next_values, Object terminated, Object truncated, Object final_values,
+           Object on_truncation, Object episode_starts, Object last_done, Object prev_done,
+           py::ssize_t time_axis, Object out, bool exact) {
+          return lambda_returns(rewards, values, gamma, gae_lambda,
+                                {last_values, next_values, terminated, truncated, final_values,
+                                 on_truncation, episode_starts, last_done, prev_done},
+                                time_axis, out, exact);
+        });
+  m.def("discounted_returns",
+        [](Object rewards, Object gamma, Object last_values, Object terminated, Object truncated,
+           Object final_values, Object on_truncation, Object episode_starts, Object last_done,
+           Object prev_done, py::ssize_t time_axis, Object out, bool exact) {
+          return discounted_returns(rewards, gamma,
+                                    {last_values, py::none(), terminated, truncated, final_values,
+                                     on_truncation, episode_starts, last_done, prev_done},
+                                    time_axis, out, exact);
+        });
+  m.def("vtrace",
+        [](Object rewards, Object values, Object log_rhos, Object gamma, Object gae_lambda,
+           Object rho_clip, Object c_clip, Object pg_rho_clip, Object last_values,
+           Object next_values, Object terminated, Object truncated, Object final_values,
+           Object on_truncation, Object episode_starts, Object last_done, Object prev_done,
+           py::ssize_t time_axis, Object out, bool exact) {
+          return vtrace(rewards, values, log_rhos, gamma, gae_lambda, rho_clip, c_clip, pg_rho_clip,
+                        {last_values, next_values, terminated, truncated, final_values,
+                         on_truncation, episode_starts, last_done, prev_done},
+                        time_axis, out, exact);
+        });
   m.def("token_gae", &token_gae);
 }
 

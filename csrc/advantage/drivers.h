@@ -18,11 +18,14 @@
 
 namespace ppo::inline PPO_ISA {
 
+// Columns from which one loop over them is better than three over a run.
+constexpr std::ptrdiff_t kFusedFrom = 16;
+
 template <typename Estimator, typename Arguments>
 void drive_columns(const Arguments& a, std::ptrdiff_t begin, std::ptrdiff_t end) {
   using T = typename Arguments::Value;
   Estimator estimator(a);
-  alignas(64) T advantage[2 * kRun];
+  alignas(64) T advantage[2 * kRun];  // the rows of a span, and the one that is carried in
   for (std::ptrdiff_t n = begin; n < end; n += kRun) {
     const std::ptrdiff_t columns = end - n < kRun ? end - n : kRun;
     const std::ptrdiff_t rows = kRun / columns;
@@ -32,10 +35,17 @@ void drive_columns(const Arguments& a, std::ptrdiff_t begin, std::ptrdiff_t end)
       const std::ptrdiff_t steps = t < rows ? t : rows;
       t -= steps;
       const Span span = {t, steps, n, columns};
-      std::memcpy(advantage + span.size(), advantage, static_cast<std::size_t>(columns) * sizeof(T));
-      estimator.front(span, 0, 0);
-      recur(estimator.delta, estimator.coefficient, advantage, steps, columns);
-      estimator.back(span, 0, advantage, advantage + columns);
+      if constexpr (requires { estimator.fused(span, advantage); }) {
+        if (columns >= kFusedFrom) {
+          estimator.fused(span, advantage);
+          continue;
+        }
+      }
+      std::memcpy(advantage + span.size(), advantage,
+                  static_cast<std::size_t>(columns) * sizeof(T));
+      estimator.front(span);
+      recur_tile(estimator.delta, estimator.coefficient, advantage, steps, columns);
+      estimator.back(span, advantage, advantage + columns);
     }
   }
   if (a.streaming) fence();
@@ -52,44 +62,36 @@ struct Tiles {  // [kLaneSteps, kLanes]
 template <typename Estimator, typename Arguments>
 void drive_rows(const Arguments& a, std::ptrdiff_t begin, std::ptrdiff_t end) {
   using T = typename Arguments::Value;
-  constexpr std::ptrdiff_t kStride = kLaneSteps + 8;  // one step more than a lane has
   Estimator estimator(a);
   Tiles<T> tiles;
-  alignas(64) T advantage[kLanes * kStride];
+  alignas(64) T advantage[kRun];
+  alignas(64) T later[kRun];
   for (std::ptrdiff_t group = begin; group < end; ++group) {
-    const std::ptrdiff_t first = group * kLanes;
-    const std::ptrdiff_t lanes = std::min(kLanes, a.num_columns - first);
+    const std::ptrdiff_t n = group * kLanes;
+    const std::ptrdiff_t lanes = std::min(kLanes, a.num_columns - n);
     std::ptrdiff_t longest = 0;
     for (std::ptrdiff_t l = 0; l < lanes; ++l) {
-      const std::ptrdiff_t length = estimator.num_steps(first + l);
-      longest = std::max(longest, length);
-      estimator.start(l, first + l, length);
+      longest = std::max(longest, estimator.num_steps(n + l));
     }
+    estimator.start(n, lanes, longest);
+    for (T& x : tiles.delta) x = T(0);  // lanes without a row
+    for (T& x : tiles.coefficient) x = T(0);
     for (T& x : tiles.advantage) x = T(0);
-    const std::ptrdiff_t tile_count = (longest + kLaneSteps - 1) / kLaneSteps;
-    for (std::ptrdiff_t t = (tile_count - 1) * kLaneSteps; t >= 0; t -= kLaneSteps) {
-      const std::ptrdiff_t rows = std::min(kLaneSteps, longest - t);
-      const auto steps_of = [&](std::ptrdiff_t l) {
-        return std::clamp(estimator.num_steps(first + l) - t, std::ptrdiff_t(0), rows);
-      };
-      for (std::ptrdiff_t l = 0; l < kLanes; ++l) {
-        const std::ptrdiff_t steps = l < lanes ? steps_of(l) : 0;
-        if (steps > 0) estimator.front({t, steps, first + l, 1}, l * kLaneSteps, l);
-        for (std::ptrdiff_t i = steps; i < rows; ++i) {  // carries on what comes in: nothing
-          estimator.delta[l * kLaneSteps + i] = T(0);
-          estimator.coefficient[l * kLaneSteps + i] = T(1);
-        }
+    std::ptrdiff_t t = longest;
+    while (t > 0) {
+      const std::ptrdiff_t steps = std::min(kLaneSteps, t);
+      t -= steps;
+      const Span span = {t, steps, n, lanes, Order::kColumnByColumn};
+      estimator.front(span);
+      transpose(estimator.delta, steps, lanes, steps, tiles.delta, kLanes);
+      transpose(estimator.coefficient, steps, lanes, steps, tiles.coefficient, kLanes);
+      std::memcpy(tiles.advantage + steps * kLanes, tiles.advantage, sizeof(T) * kLanes);
+      recur_lanes(tiles.delta, tiles.coefficient, tiles.advantage, steps);
+      transpose(tiles.advantage, kLanes, steps, lanes, advantage, steps);
+      if constexpr (Estimator::kNeedsLater) {
+        transpose(tiles.advantage + kLanes, kLanes, steps, lanes, later, steps);
       }
-      transpose(estimator.delta, kLaneSteps, kLanes, rows, tiles.delta, kLanes);
-      transpose(estimator.coefficient, kLaneSteps, kLanes, rows, tiles.coefficient, kLanes);
-      std::memmove(tiles.advantage + rows * kLanes, tiles.advantage, sizeof(T) * kLanes);
-      recur(tiles.delta, tiles.coefficient, tiles.advantage, rows, kLanes);
-      transpose(tiles.advantage, kLanes, rows + 1, kLanes, advantage, kStride);
-      for (std::ptrdiff_t l = 0; l < lanes; ++l) {
-        const std::ptrdiff_t steps = steps_of(l);
-        const T* lane = advantage + l * kStride;
-        if (steps > 0) estimator.back({t, steps, first + l, 1}, l * kLaneSteps, lane, lane + 1);
-      }
+      estimator.back(span, advantage, later);
     }
   }
   if (a.streaming) fence();
@@ -100,7 +102,7 @@ void drive_rows(const Arguments& a, std::ptrdiff_t begin, std::ptrdiff_t end) {
 template <typename Estimator, typename T>
 Span segment_tiles(Estimator& estimator, std::ptrdiff_t n, std::ptrdiff_t t, Tiles<T>& tiles) {
   const Span span = {t, std::min(kRun, estimator.num_steps(n) - t), n, 1};
-  estimator.front(span, 0, 0);
+  estimator.front(span);
   for (std::ptrdiff_t i = span.steps; i < kRun; ++i) {
     estimator.delta[i] = T(0);
     estimator.coefficient[i] = T(1);
@@ -110,14 +112,10 @@ Span segment_tiles(Estimator& estimator, std::ptrdiff_t n, std::ptrdiff_t t, Til
   return span;
 }
 
-// The summary of a whole block from those of its segments.
+// The summary of one stretch and the one behind it.
 template <typename T>
-Summary<T> fold(const Summary<T>* segments) {
-  Summary<T> block = {T(0), T(1)};
-  for (std::ptrdiff_t l = kLanes - 1; l >= 0; --l) {
-    block = {carried_out(segments[l], block.b), chained(segments[l].c, block.c)};
-  }
-  return block;
+PPO_HD Summary<T> joined(const Summary<T>& first, const Summary<T>& later) {
+  return {carried_out(first, later.b), first.c * later.c};
 }
 
 // What is carried over a part decays. Below this it is lost in the rounding of even the largest
@@ -127,8 +125,9 @@ constexpr double kNegligible = std::numeric_limits<T>::min() * std::numeric_limi
 
 // Summaries of parts of rows, kPart steps each: part p of row n is at [n * parts + p].
 template <typename Estimator, typename Arguments>
-void drive_summaries(const Arguments& a, std::ptrdiff_t parts, Summary<typename Arguments::Value>* out,
-                     std::ptrdiff_t begin, std::ptrdiff_t end) {
+void drive_summaries(const Arguments& a, std::ptrdiff_t parts,
+                     Summary<typename Arguments::Value>* out, std::ptrdiff_t begin,
+                     std::ptrdiff_t end) {
   using T = typename Arguments::Value;
   Estimator estimator(a);
   Tiles<T> tiles;
@@ -142,15 +141,16 @@ void drive_summaries(const Arguments& a, std::ptrdiff_t parts, Summary<typename 
     double remaining = 1;
     for (std::ptrdiff_t t = first; t < last && remaining > kNegligible<T>; t += kRun) {
       Summary<T> segments[kLanes];
-      estimator.start(0, n, std::min(t + kRun, last));
+      estimator.start(n, 1, std::min(t + kRun, last));
       segment_tiles(estimator, n, t, tiles);
       summarize_lanes(tiles.delta, tiles.coefficient, segments);
-      blocks[count] = fold(segments);
-      remaining *= std::max(0.0, static_cast<double>(blocks[count].c));
-      ++count;
+      Summary<T> block = segments[kLanes - 1];
+      for (std::ptrdiff_t l = kLanes - 2; l >= 0; --l) block = joined(segments[l], block);
+      blocks[count++] = block;
+      remaining *= static_cast<double>(block.c);
     }
-    Summary<T> part = {T(0), remaining > kNegligible<T> ? T(1) : kCut<T>};
-    while (count-- > 0) part = {carried_out(blocks[count], part.b), chained(blocks[count].c, part.c)};
+    Summary<T> part = {T(0), remaining > kNegligible<T> ? T(1) : T(0)};
+    while (count-- > 0) part = joined(blocks[count], part);
     out[unit] = part;
   }
 }
@@ -168,7 +168,7 @@ void drive_scan(const Arguments& a, std::ptrdiff_t parts, const typename Argumen
     const std::ptrdiff_t first = unit % parts * kPart;
     const std::ptrdiff_t last = std::min(first + kPart, estimator.num_steps(n));
     T carry = carries[unit];
-    estimator.start(0, n, last);
+    estimator.start(n, 1, last);
     for (std::ptrdiff_t t = first + (last - 1 - first) / kRun * kRun; t >= first; t -= kRun) {
       const Span span = segment_tiles(estimator, n, t, tiles);
       Summary<T> segments[kLanes];
@@ -178,11 +178,11 @@ void drive_scan(const Arguments& a, std::ptrdiff_t parts, const typename Argumen
       for (std::ptrdiff_t l = kLanes - 1; l > 0; --l) {
         incoming[l - 1] = carried_out(segments[l], incoming[l]);
       }
-      recur(tiles.delta, tiles.coefficient, tiles.advantage, kLaneSteps, kLanes);
+      recur_lanes(tiles.delta, tiles.coefficient, tiles.advantage, kLaneSteps);
       transpose(tiles.advantage, kLanes, kLaneSteps, kLanes, advantage, kLaneSteps);
       advantage[kRun] = carry;
-      estimator.back(span, 0, advantage, advantage + 1);
-      carry = carried_out(fold(segments), carry);
+      estimator.back(span, advantage, advantage + 1);
+      carry = carried_out(segments[0], incoming[0]);
     }
   }
   if (a.streaming) fence();

@@ -1,9 +1,9 @@
 // The estimators of [T, N] transitions: how they make delta and c of a span, and results of A.
 //
 // An estimator has two halves between which the recurrence runs. `front` writes delta and c of a
-// span into its runs, at an offset; `back` turns the A of the same span, and the A one row later,
-// into results. Neither knows how time is cut into spans, except that those of a lane come in order,
-// the last one first, after a call of `start`.
+// span; `back` turns the A of the same span, and the A one step later, into results. Neither knows
+// how time is cut into spans, except that spans come in order, the last one first, after a call of
+// `start`.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +13,7 @@
 #include "advantage/formula.h"
 #include "advantage/runs.h"
 #include "support/math.h"
+#include "support/vector.h"
 
 namespace ppo::inline PPO_ISA {
 
@@ -31,7 +32,7 @@ struct Inputs {
   const T* decay;             // gamma lambda
 };
 
-// What all estimators of transitions share: reading them.
+// The inputs that all estimators of transitions share.
 template <typename T>
 class TransitionReader {
  public:
@@ -45,37 +46,19 @@ class TransitionReader {
   }
   TransitionReader(const TransitionReader&) = delete;
 
-  // Whether codes are needed, or the terminated flags say it all.
-  bool has_codes() const { return a_.truncated || a_.masked; }
-
-  // Calls body(inputs, size, offset) for the span, the last step of all apart: what follows it
-  // comes from another array.
-  template <typename Body>
-  PPO_HD void read(const Span& s, Body body) {
-    set_decay(s);
-    const bool has_last = s.t + s.steps == a_.num_steps;
-    const Span upper = {s.t, has_last ? s.steps - 1 : s.steps, s.n, s.columns};
-    if (upper.steps > 0) {
-      body(inputs(upper, a_.after, a_.terminated), upper.size(), std::ptrdiff_t(0));
-    }
-    if (has_last) {
-      const Span last = {a_.num_steps - 1, 1, s.n, s.columns};
-      body(inputs(last, a_.last_after, a_.last_terminated), last.size(), upper.size());
-    }
-  }
-
   T gamma() const { return gamma_; }
 
-  const T* values(const Span& s) { return fetch(a_.values, s, values_, zeros_); }
+  // Whether flags are codes, or say terminated and nothing else.
+  bool has_codes() const { return a_.truncated || a_.masked; }
 
- private:
-  Inputs<T> inputs(const Span& s, const View2<const T>& after, const FlagView& terminated) {
+  Inputs<T> read(const Span& s) {
+    set_decay(s);
     Inputs<T> in;
     in.rewards = fetch(a_.rewards, s, rewards_, zeros_);
     in.values = values(s);
-    in.after = fetch(after, s, after_, zeros_);
+    in.after = after(a_.after, a_.last_after, s, after_, zeros_);
     in.final_values = in.after;
-    in.flags = fetch_flags(terminated, s, terminated_, no_flags_);
+    in.flags = after(a_.terminated, a_.last_terminated, s, terminated_, no_flags_);
     in.decay = decay_;
     if (has_codes()) {
       const std::uint8_t found = code_flags(s, in.flags);
@@ -87,18 +70,51 @@ class TransitionReader {
     return in;
   }
 
+  const T* values(const Span& s) { return fetch(a_.values, s, values_, zeros_); }
+
+  // The run of an array of which the last step of all stands in a view of its own.
+  template <typename View, typename Item>
+  const Item* after(const View& view, const View& last_view, const Span& s, Item* scratch,
+                    const Item* absent) const {
+    const bool has_last = s.t + s.steps == a_.num_steps;
+    if (!has_last || last_view.data == view.data) return fetch(view, s, scratch, absent);
+    if (s.steps == 1) return fetch(last_view, s, scratch, absent);
+    const bool by_step = s.order == Order::kStepByStep;
+    const std::ptrdiff_t parts = by_step ? 1 : s.columns;
+    Item* to = scratch;
+    for (std::ptrdiff_t n = 0; n < parts; ++n) {
+      const Span upper = {s.t, s.steps - 1, s.n + n, by_step ? s.columns : 1, s.order};
+      const Span last = {a_.num_steps - 1, 1, upper.n, upper.columns, s.order};
+      place(view, upper, to, absent);
+      place(last_view, last, to + upper.size(), absent);
+      to += upper.size() + last.size();
+    }
+    return scratch;
+  }
+
+ private:
+  template <typename View, typename Item>
+  static void place(const View& view, const Span& s, Item* to, const Item* absent) {
+    if (view) {
+      gather(view, s, to);
+    } else {
+      std::memcpy(to, absent, static_cast<std::size_t>(s.size()) * sizeof(Item));
+    }
+  }
+
   // Fills codes_ and returns which codes there are.
   std::uint8_t code_flags(const Span& s, const std::uint8_t* terminated) {
-    const std::uint8_t* truncated = fetch_flags(a_.truncated, s, truncated_, no_flags_);
-    const std::uint8_t* masked = fetch_flags(a_.masked, s, masked_, no_flags_);
+    const std::uint8_t* truncated = fetch(a_.truncated, s, truncated_, no_flags_);
+    const std::uint8_t* masked = fetch(a_.masked, s, masked_, no_flags_);
     const std::uint8_t code = a_.on_truncation == OnTruncation::kTerminate ? kTerminated
                               : a_.on_truncation == OnTruncation::kDrop    ? kMasked
                                                                            : kTruncated;
     std::uint8_t found = 0;
     const std::ptrdiff_t size = s.size();
+    PPO_INDEPENDENT
     for (std::ptrdiff_t i = 0; i < size; ++i) {
-      const std::uint8_t end =
-          terminated[i] != 0 ? kTerminated : (truncated[i] != 0 ? code : std::uint8_t(0));
+      const std::uint8_t cut = truncated[i] != 0 ? code : std::uint8_t(0);
+      const std::uint8_t end = terminated[i] != 0 ? kTerminated : cut;
       const std::uint8_t mask = masked[i] != 0 ? kMasked : std::uint8_t(0);
       codes_[i] = static_cast<std::uint8_t>(end | mask);
       found = static_cast<std::uint8_t>(found | codes_[i]);
@@ -108,11 +124,11 @@ class TransitionReader {
 
   void set_decay(const Span& s) {
     if (!a_.lambda_per_column) return;
-    T* to = decay_;
-    for (std::ptrdiff_t t = 0; t < s.steps; ++t) {
-      for (std::ptrdiff_t n = s.n; n < s.n + s.columns; ++n) {
-        *to++ = static_cast<T>(a_.gamma * a_.gae_lambda[n]);
-      }
+    const bool by_step = s.order == Order::kStepByStep;
+    const std::ptrdiff_t size = s.size();
+    for (std::ptrdiff_t i = 0; i < size; ++i) {
+      const std::ptrdiff_t n = s.n + (by_step ? i % s.columns : i / s.steps);
+      decay_[i] = static_cast<T>(a_.gamma * a_.gae_lambda[n]);
     }
   }
 
@@ -131,67 +147,103 @@ class TransitionReader {
   alignas(64) std::uint8_t codes_[kRun];
 };
 
-// The arithmetic of one element of the front: V'_t, delta_t without its weight, c_t without its.
+// One element of the front: V'_t, the TD error and the coefficient, without importance weights.
+// Loads come first and unconditionally: a load under a condition does not vectorise.
 template <bool kCodes, typename T>
 struct Front {
+  T value;
   T after;
   T error;
-  T decay;
+  T coefficient;
   bool masked;
 
-  PPO_HD Front(const Inputs<T>& in, std::ptrdiff_t i, T gamma) {
+  PPO_HD Front(const Inputs<T>& in, std::ptrdiff_t i, T gamma) : value(in.values[i]) {
     const std::uint8_t flags = in.flags[i];
+    const T next_value = in.after[i];
+    const T final_value = kCodes ? in.final_values[i] : T(0);
+    const T reward = in.rewards[i];
+    const T decay = in.decay[i];
     const bool terminated = kCodes ? (flags & kTerminated) != 0 : flags != 0;
     const bool truncated = kCodes && (flags & kTruncated) != 0;
     masked = kCodes && (flags & kMasked) != 0;
-    after = value_after(terminated, truncated, kCodes ? in.final_values[i] : T(0), in.after[i]);
-    error = td_error(in.rewards[i], gamma, after, in.values[i]);
-    decay = flags != 0 ? kCut<T> : in.decay[i];
+    after = value_after(terminated, truncated, final_value, next_value);
+    error = td_error(reward, gamma, after, value);
+    coefficient = flags != 0 ? kCut<T> : decay;
   }
+
+  PPO_HD T delta() const { return masked ? T(0) : error; }
 };
 
 template <typename Arguments>
 class GaeEstimator {
  public:
   using T = typename Arguments::Value;
+  static constexpr bool kNeedsLater = false;
 
   explicit GaeEstimator(const Arguments& a) : a_(a), reader_(a) {}
 
-  void front(const Span& s, std::ptrdiff_t offset, std::ptrdiff_t) {
-    reader_.read(s, [&](const Inputs<T>& in, std::ptrdiff_t size, std::ptrdiff_t first) {
-      T* d = delta + offset + first;
-      T* c = coefficient + offset + first;
-      Inputs<T> shifted = in;
-      shifted.decay += first;
-      reader_.has_codes() ? fill<true>(shifted, size, d, c) : fill<false>(shifted, size, d, c);
-    });
+  void start(std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t) {}
+  std::ptrdiff_t num_steps(std::ptrdiff_t) const { return a_.num_steps; }
+
+  void front(const Span& s) {
+    const Inputs<T> in = reader_.read(s);
+    reader_.has_codes() ? fill<true>(in, s.size()) : fill<false>(in, s.size());
   }
 
-  void back(const Span& s, std::ptrdiff_t, const T* advantage, const T*) {
+  void back(const Span& s, const T* advantage, const T*) {
     if (a_.advantages) put(a_.advantages, s, advantage, a_.streaming);
     if (!a_.returns) return;
     T* direct = flat_output(a_.returns, s, a_.streaming);
     T* __restrict returns = direct ? direct : results_;
     const T* values = reader_.values(s);
     const std::ptrdiff_t size = s.size();
+    PPO_INDEPENDENT
     for (std::ptrdiff_t i = 0; i < size; ++i) returns[i] = advantage[i] + values[i];
     if (!direct) put(a_.returns, s, results_, a_.streaming);
   }
 
-  void start(std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t) {}
-  std::ptrdiff_t num_steps(std::ptrdiff_t) const { return a_.num_steps; }
+  // front, recurrence and back in one loop, for time-major spans. `carry` has one row.
+  void fused(const Span& s, T* carry) {
+    const Inputs<T> in = reader_.read(s);
+    T* advantages = a_.advantages ? flat_output(a_.advantages, s, a_.streaming) : nullptr;
+    T* returns = a_.returns ? flat_output(a_.returns, s, a_.streaming) : nullptr;
+    T* a = advantages ? advantages : delta;
+    T* r = returns ? returns : results_;
+    reader_.has_codes() ? fuse<true>(in, s, carry, a, r) : fuse<false>(in, s, carry, a, r);
+    if (!advantages && a_.advantages) put(a_.advantages, s, a, a_.streaming);
+    if (!returns && a_.returns) put(a_.returns, s, r, a_.streaming);
+  }
 
   alignas(64) T delta[kRun];
   alignas(64) T coefficient[kRun];
 
  private:
   template <bool kCodes>
-  void fill(const Inputs<T>& in, std::ptrdiff_t size, T* __restrict d, T* __restrict c) {
+  void fill(const Inputs<T>& in, std::ptrdiff_t size) {
     const T gamma = reader_.gamma();
+    PPO_INDEPENDENT
     for (std::ptrdiff_t i = 0; i < size; ++i) {
       const Front<kCodes, T> x(in, i, gamma);
-      d[i] = x.masked ? T(0) : x.error;
-      c[i] = x.decay;
+      delta[i] = x.delta();
+      coefficient[i] = x.coefficient;
+    }
+  }
+
+  template <bool kCodes>
+  void fuse(const Inputs<T>& in, const Span& s, T* __restrict carry, T* __restrict a,
+            T* __restrict r) {
+    const T gamma = reader_.gamma();
+    const std::ptrdiff_t columns = s.columns;
+    for (std::ptrdiff_t row = (s.steps - 1) * columns; row >= 0; row -= columns) {
+      PPO_INDEPENDENT
+      for (std::ptrdiff_t n = 0; n < columns; ++n) {
+        const Front<kCodes, T> x(in, row + n, gamma);
+        T advantage = carry[n];
+        recur(x.delta(), x.coefficient, advantage);
+        carry[n] = advantage;
+        a[row + n] = advantage;
+        r[row + n] = advantage + x.value;
+      }
     }
   }
 
@@ -204,88 +256,71 @@ template <typename Arguments>
 class VtraceEstimator {
  public:
   using T = typename Arguments::Value;
+  static constexpr bool kNeedsLater = true;
 
   explicit VtraceEstimator(const Arguments& a) : a_(a), reader_(a) {}
 
-  void front(const Span& s, std::ptrdiff_t offset, std::ptrdiff_t) {
-    const T* log_rhos = fetch(a_.log_rhos, s, log_rhos_, static_cast<const T*>(nullptr));
-    const auto limit = static_cast<T>(a_.rho_clip);
-    const auto c_limit = static_cast<T>(a_.c_clip);
-    reader_.read(s, [&](const Inputs<T>& in, std::ptrdiff_t size, std::ptrdiff_t first) {
-      Inputs<T> shifted = in;
-      shifted.decay += first;
-      reader_.has_codes()
-          ? fill<true>(shifted, log_rhos + first, size, offset + first, limit, c_limit)
-          : fill<false>(shifted, log_rhos + first, size, offset + first, limit, c_limit);
-    });
-    // Behind the last step of all stands V', not the vs of a next row.
-    if (s.t + s.steps == a_.num_steps) {
-      for (std::ptrdiff_t i = s.size() - s.columns; i < s.size(); ++i) ends_[offset + i] |= kLast;
-    }
+  void start(std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t) {}
+  std::ptrdiff_t num_steps(std::ptrdiff_t) const { return a_.num_steps; }
+
+  void front(const Span& s) {
+    const Inputs<T> in = reader_.read(s);
+    const T* log_rhos = fetch(a_.log_rhos, s, log_rhos_, nothing());
+    const std::ptrdiff_t size = s.size();
+    for (std::ptrdiff_t i = 0; i < size; ++i) rho_[i] = math::exp(log_rhos[i]);
+    reader_.has_codes() ? fill<true>(in, size) : fill<false>(in, size);
   }
 
-  void back(const Span& s, std::ptrdiff_t offset, const T* correction, const T* later) {
+  void back(const Span& s, const T* correction, const T* later) {
     const std::ptrdiff_t size = s.size();
     const T* values = reader_.values(s);
     for (std::ptrdiff_t i = 0; i < size; ++i) results_[i] = values[i] + correction[i];
     put(a_.vs, s, results_, a_.streaming);
 
-    const T* rewards = fetch(a_.rewards, s, rewards_, static_cast<const T*>(nullptr));
-    const T* next_values = next(s);
+    // Within an episode vs_{t+1} follows; at its end, and at the end of the data, V'.
+    const T* rewards = fetch(a_.rewards, s, rewards_, nothing());
+    const T* next_values = reader_.after(a_.next_values, a_.no_values, s, next_values_, zeros_);
     const auto limit = static_cast<T>(a_.pg_rho_clip);
     const T gamma = reader_.gamma();
+    const bool by_step = s.order == Order::kStepByStep;
+    if (s.t + s.steps == a_.num_steps) {
+      for (std::ptrdiff_t n = 0; n < s.columns; ++n) {
+        const std::ptrdiff_t last = by_step ? size - s.columns + n : (n + 1) * s.steps - 1;
+        ends_[last] |= kTerminated;
+      }
+    }
     for (std::ptrdiff_t i = 0; i < size; ++i) {
-      const std::uint8_t ends = ends_[offset + i];
-      const T follows = next_values[i] + later[i];
-      const T next_vs = ends != 0 ? after_[offset + i] : follows;
-      const T weight = clipped_weight(rho_[offset + i], limit);
-      const T advantage = weight * td_error(rewards[i], gamma, next_vs, values[i]);
-      results_[i] = (ends & kMasked) != 0 ? T(0) : advantage;
+      const T vs = next_values[i] + later[i];
+      const T next_vs = ends_[i] != 0 ? after_[i] : vs;
+      const T error = td_error(rewards[i], gamma, next_vs, values[i]);
+      const T advantage = clipped_weight(rho_[i], limit) * error;
+      results_[i] = (ends_[i] & kMasked) != 0 ? T(0) : advantage;
     }
     put(a_.pg_advantages, s, results_, a_.streaming);
   }
-
-  void start(std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t) {}
-  std::ptrdiff_t num_steps(std::ptrdiff_t) const { return a_.num_steps; }
 
   alignas(64) T delta[kRun];
   alignas(64) T coefficient[kRun];
 
  private:
-  static constexpr std::uint8_t kLast = 8;
+  static const T* nothing() { return nullptr; }
 
   template <bool kCodes>
-  void fill(const Inputs<T>& in, const T* log_rhos, std::ptrdiff_t size, std::ptrdiff_t offset,
-            T limit, T c_limit) {
+  void fill(const Inputs<T>& in, std::ptrdiff_t size) {
     const T gamma = reader_.gamma();
-    for (std::ptrdiff_t i = 0; i < size; ++i) rho_[offset + i] = math::exp(log_rhos[i]);
+    const auto limit = static_cast<T>(a_.rho_clip);
+    const auto c_limit = static_cast<T>(a_.c_clip);
+    PPO_INDEPENDENT
     for (std::ptrdiff_t i = 0; i < size; ++i) {
       const Front<kCodes, T> x(in, i, gamma);
-      const T rho = rho_[offset + i];
-      const T weighted = clipped_weight(rho, limit) * x.error;
-      const T coefficient_here = x.decay * clipped_weight(rho, c_limit);
-      const bool cut = x.decay < T(0);
-      delta[offset + i] = x.masked ? T(0) : weighted;
-      coefficient[offset + i] = cut ? kCut<T> : coefficient_here;
-      after_[offset + i] = x.after;
-      ends_[offset + i] = static_cast<std::uint8_t>((cut ? kTerminated : 0) |
-                                                    (x.masked ? kMasked : std::uint8_t(0)));
+      const T weighted = clipped_weight(rho_[i], limit) * x.error;
+      const T scaled = x.coefficient * clipped_weight(rho_[i], c_limit);
+      const bool cut = x.coefficient < T(0);
+      delta[i] = x.masked ? T(0) : weighted;
+      coefficient[i] = cut ? kCut<T> : scaled;
+      after_[i] = x.after;
+      ends_[i] = static_cast<std::uint8_t>((cut ? kTerminated : 0) | (x.masked ? kMasked : 0));
     }
-  }
-
-  // Values one row later; what stands for the row behind the last one is not used.
-  const T* next(const Span& s) {
-    const bool has_last = s.t + s.steps == a_.num_steps;
-    if (!has_last) return fetch(a_.next_values, s, next_values_, static_cast<const T*>(nullptr));
-    const Span upper = {s.t, s.steps - 1, s.n, s.columns};
-    const T* run = upper.steps > 0
-                       ? fetch(a_.next_values, upper, next_values_, static_cast<const T*>(nullptr))
-                       : next_values_;
-    if (run != next_values_) {
-      std::memcpy(next_values_, run, static_cast<std::size_t>(upper.size()) * sizeof(T));
-    }
-    for (std::ptrdiff_t i = upper.size(); i < s.size(); ++i) next_values_[i] = T(0);
-    return next_values_;
   }
 
   const Arguments& a_;
@@ -293,6 +328,7 @@ class VtraceEstimator {
   alignas(64) T rewards_[kRun];
   alignas(64) T log_rhos_[kRun];
   alignas(64) T next_values_[kRun];
+  alignas(64) T zeros_[kRun] = {};
   alignas(64) T rho_[kRun];
   alignas(64) T after_[kRun];
   alignas(64) T results_[kRun];

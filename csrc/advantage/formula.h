@@ -35,17 +35,11 @@ template <typename T>
 inline constexpr T kCut = T(-1);
 
 // A_t = delta_t + c_t A_{t+1}; for GAE c_t is gamma lambda, formed in double and rounded once.
+// Of numbers, or of vectors (support/vector.h).
 template <typename T>
-PPO_HD T recurrence(T delta, T coefficient, T next) {
-  const T carried = delta + coefficient * next;
-  return coefficient < T(0) ? delta : carried;
-}
-
-// Coefficient of two transitions in a row: a scan composes (delta, c) pairs.
-template <typename T>
-PPO_HD T chained(T coefficient, T later) {
-  const T product = coefficient * later;
-  return coefficient < T(0) || later < T(0) ? kCut<T> : product;
+PPO_HD void recur(const T& delta, const T& coefficient, T& carry) {
+  const T carried = delta + coefficient * carry;
+  carry = coefficient < T{} ? delta : carried;
 }
 
 // min(rho_bar, rho_t); NaN stays NaN.

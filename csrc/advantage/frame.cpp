@@ -50,8 +50,8 @@ std::vector<double> require_lambda(const Argument& argument, const py::handle& o
   std::vector<double> result;
   for (py::ssize_t n = 0; n < columns; ++n) {
     const void* item = static_cast<const char*>(array.data()) + n * array.strides(0);
-    const double value =
-        float32 ? static_cast<double>(*static_cast<const float*>(item)) : *static_cast<const double*>(item);
+    const double value = float32 ? static_cast<double>(*static_cast<const float*>(item))
+                                 : *static_cast<const double*>(item);
     if (!(value >= 0.0 && value <= 1.0)) {
       argument.value_error("must be in [0, 1], got " + std::to_string(value) + " at index " +
                            std::to_string(n));

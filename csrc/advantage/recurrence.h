@@ -5,6 +5,7 @@
 
 #include "advantage/formula.h"
 #include "advantage/runs.h"
+#include "support/vector.h"
 
 namespace ppo::inline PPO_ISA {
 
@@ -16,56 +17,92 @@ PPO_HD void recur_columns(const T* __restrict delta, const T* __restrict coeffic
   for (std::ptrdiff_t n = 0; n < kColumns; ++n) carry[n] = advantage[steps * kColumns + n];
   for (std::ptrdiff_t i = (steps - 1) * kColumns; i >= 0; i -= kColumns) {
     for (std::ptrdiff_t n = 0; n < kColumns; ++n) {
-      carry[n] = recurrence(delta[i + n], coefficient[i + n], carry[n]);
+      recur(delta[i + n], coefficient[i + n], carry[n]);
       advantage[i + n] = carry[n];
     }
   }
 }
 
+// The same of kLanes columns.
 template <typename T>
-void recur(const T* __restrict delta, const T* __restrict coefficient, T* advantage,
-           std::ptrdiff_t steps, std::ptrdiff_t columns) {
+PPO_HD void recur_lanes(const T* __restrict delta, const T* __restrict coefficient,
+                        T* __restrict advantage, std::ptrdiff_t steps) {
+  constexpr std::ptrdiff_t kSize = kVectorSize<T>;
+  Vector<T> carry[kLanes / kSize];
+  for (std::ptrdiff_t k = 0; k < kLanes / kSize; ++k) {
+    carry[k] = load(advantage + steps * kLanes + k * kSize);
+  }
+  for (std::ptrdiff_t i = (steps - 1) * kLanes; i >= 0; i -= kLanes) {
+    for (std::ptrdiff_t k = 0; k < kLanes / kSize; ++k) {
+      const std::ptrdiff_t at_lane = i + k * kSize;
+      recur(load(delta + at_lane), load(coefficient + at_lane), carry[k]);
+      at(advantage + at_lane) = carry[k];
+    }
+  }
+}
+
+template <typename T>
+void recur_tile(const T* __restrict delta, const T* __restrict coefficient, T* advantage,
+                std::ptrdiff_t steps, std::ptrdiff_t columns) {
   switch (columns) {  // narrow ones keep the carry in registers
-    case 1: return recur_columns<1>(delta, coefficient, advantage, steps);
-    case 2: return recur_columns<2>(delta, coefficient, advantage, steps);
-    case 4: return recur_columns<4>(delta, coefficient, advantage, steps);
-    case 8: return recur_columns<8>(delta, coefficient, advantage, steps);
-    case kLanes: return recur_columns<kLanes>(delta, coefficient, advantage, steps);
-    default: break;
+    case 1:
+      return recur_columns<1>(delta, coefficient, advantage, steps);
+    case 2:
+      return recur_columns<2>(delta, coefficient, advantage, steps);
+    case 4:
+      return recur_columns<4>(delta, coefficient, advantage, steps);
+    case 8:
+      return recur_columns<8>(delta, coefficient, advantage, steps);
+    case kLanes:
+      return recur_lanes(delta, coefficient, advantage, steps);
+    default:
+      break;
   }
   for (std::ptrdiff_t i = (steps - 1) * columns; i >= 0; i -= columns) {
     const T* __restrict next = advantage + i + columns;
     T* __restrict row = advantage + i;
     for (std::ptrdiff_t n = 0; n < columns; ++n) {
-      row[n] = recurrence(delta[i + n], coefficient[i + n], next[n]);
+      T carry = next[n];
+      recur(delta[i + n], coefficient[i + n], carry);
+      row[n] = carry;
     }
   }
 }
 
-// What a stretch of time hands on of what is carried into it. A coefficient of zero, by underflow,
-// cuts as well.
+// What a stretch of time hands on of what is carried into it. A coefficient of zero cuts, whatever
+// is carried in.
 template <typename T>
 PPO_HD T carried_out(const Summary<T>& stretch, T carry) {
-  return stretch.c <= T(0) ? stretch.b : stretch.b + stretch.c * carry;
+  const T carried = stretch.b + stretch.c * carry;
+  return stretch.c == T(0) ? stretch.b : carried;
 }
 
 // Summaries of kLanes segments of kLaneSteps each; tiles are [kLaneSteps, kLanes].
 template <typename T>
 PPO_HD void summarize_lanes(const T* __restrict delta, const T* __restrict coefficient,
                             Summary<T>* __restrict summaries) {
-  T b[kLanes];
-  T c[kLanes];
-  for (std::ptrdiff_t l = 0; l < kLanes; ++l) {
-    b[l] = T(0);
-    c[l] = T(1);
+  constexpr std::ptrdiff_t kSize = kVectorSize<T>;
+  const Vector<T> zero = {};
+  Vector<T> b[kLanes / kSize];
+  Vector<T> c[kLanes / kSize];
+  for (std::ptrdiff_t k = 0; k < kLanes / kSize; ++k) {
+    b[k] = zero;
+    c[k] = zero + T(1);
   }
   for (std::ptrdiff_t i = (kLaneSteps - 1) * kLanes; i >= 0; i -= kLanes) {
-    for (std::ptrdiff_t l = 0; l < kLanes; ++l) {
-      b[l] = recurrence(delta[i + l], coefficient[i + l], b[l]);
-      c[l] = chained(coefficient[i + l], c[l]);
+    for (std::ptrdiff_t k = 0; k < kLanes / kSize; ++k) {
+      const Vector<T> here = load(coefficient + i + k * kSize);
+      recur(load(delta + i + k * kSize), here, b[k]);
+      c[k] *= here < zero ? zero : here;
     }
   }
-  for (std::ptrdiff_t l = 0; l < kLanes; ++l) summaries[l] = {b[l], c[l]};
+  T lanes_b[kLanes];
+  T lanes_c[kLanes];
+  for (std::ptrdiff_t k = 0; k < kLanes / kSize; ++k) {
+    at(lanes_b + k * kSize) = b[k];
+    at(lanes_c + k * kSize) = c[k];
+  }
+  for (std::ptrdiff_t l = 0; l < kLanes; ++l) summaries[l] = {lanes_b[l], lanes_c[l]};
 }
 
 }  // namespace ppo::inline PPO_ISA

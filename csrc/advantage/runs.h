@@ -1,8 +1,9 @@
 // Runs: stretches of a [T, N] array that a kernel handles as one flat loop.
 //
-// A span is `steps` rows of `columns` columns; its elements are counted row by row. Where an array
-// holds them side by side, a run is a pointer into it; where it does not, they are gathered into
-// scratch memory first. So the arithmetic sees unit strides only, whatever the layout.
+// A span is `steps` steps of `columns` columns, its elements counted step by step (time-major) or
+// column by column (batch-major). Where an array holds them side by side in that order, a run is a
+// pointer into it; where it does not, they are gathered into scratch memory first. So the arithmetic
+// sees unit strides only, whatever the layout.
 #pragma once
 
 #include <cstddef>
@@ -15,82 +16,123 @@
 
 namespace ppo::inline PPO_ISA {
 
+enum class Order { kStepByStep, kColumnByColumn };
 
 struct Span {
   std::ptrdiff_t t;
   std::ptrdiff_t steps;
   std::ptrdiff_t n;
   std::ptrdiff_t columns;
+  Order order = Order::kStepByStep;
 
   PPO_HD std::ptrdiff_t size() const { return steps * columns; }
 };
 
-// Whether the elements of a span lie side by side.
-PPO_HD bool is_flat(std::ptrdiff_t stride_t, std::ptrdiff_t stride_n, const Span& s) {
-  if (s.columns == 1) return stride_t == 1 || s.steps == 1;
-  return stride_n == 1 && (s.steps == 1 || stride_t == s.columns);
+// A span as its outer and inner loop, with the strides of a view along them.
+struct Loops {
+  std::ptrdiff_t outer;
+  std::ptrdiff_t inner;
+  std::ptrdiff_t outer_stride;
+  std::ptrdiff_t inner_stride;
+
+  PPO_HD Loops(const Span& s, std::ptrdiff_t stride_t, std::ptrdiff_t stride_n) {
+    const bool by_step = s.order == Order::kStepByStep && s.columns > 1;
+    outer = by_step ? s.steps : s.columns;
+    inner = by_step ? s.columns : s.steps;
+    outer_stride = by_step ? stride_t : stride_n;
+    inner_stride = by_step ? stride_n : stride_t;
+  }
+  PPO_HD bool is_flat() const {
+    return (inner == 1 || inner_stride == 1) && (outer == 1 || outer_stride == inner);
+  }
+};
+
+template <typename T>
+PPO_HD T* start_of(const View2<T>& view, const Span& s) {
+  return view.data + s.t * view.stride_t + s.n * view.stride_n;
+}
+
+// Copies a span of a view to `to`.
+template <typename T>
+void gather(const View2<const T>& view, const Span& s, T* to) {
+  const Loops loops(s, view.stride_t, view.stride_n);
+  const T* from = start_of(view, s);
+  for (std::ptrdiff_t i = 0; i < loops.outer; ++i, from += loops.outer_stride, to += loops.inner) {
+    if (loops.inner_stride == 1) {
+      std::memcpy(to, from, static_cast<std::size_t>(loops.inner) * sizeof(T));
+    } else {
+      for (std::ptrdiff_t k = 0; k < loops.inner; ++k) to[k] = from[k * loops.inner_stride];
+    }
+  }
 }
 
 // The run of a span of a view; `absent` where there is no view.
 template <typename T>
 const T* fetch(const View2<const T>& view, const Span& s, T* scratch, const T* absent) {
   if (!view) return absent;
-  const T* first = view.data + s.t * view.stride_t + s.n * view.stride_n;
-  if (is_flat(view.stride_t, view.stride_n, s)) return first;
-  T* to = scratch;
-  for (std::ptrdiff_t t = 0; t < s.steps; ++t, first += view.stride_t) {
-    for (std::ptrdiff_t n = 0; n < s.columns; ++n) *to++ = first[n * view.stride_n];
-  }
+  if (Loops(s, view.stride_t, view.stride_n).is_flat()) return start_of(view, s);
+  gather(view, s, scratch);
   return scratch;
 }
 
 template <typename Flag>
-const std::uint8_t* gather_flags(const FlagView& view, const Span& s, std::uint8_t* scratch) {
-  const auto* first = static_cast<const Flag*>(view.data) + s.t * view.stride_t;
-  std::uint8_t* to = scratch;
-  for (std::ptrdiff_t t = 0; t < s.steps; ++t, first += view.stride_t) {
-    for (std::ptrdiff_t n = s.n; n < s.n + s.columns; ++n) {
-      *to++ = first[n * view.stride_n] != Flag(0);
-    }
+void gather_flags(const FlagView& view, const Span& s, std::uint8_t* to) {
+  const Loops loops(s, view.stride_t, view.stride_n);
+  const auto* from =
+      static_cast<const Flag*>(view.data) + s.t * view.stride_t + s.n * view.stride_n;
+  for (std::ptrdiff_t i = 0; i < loops.outer; ++i, from += loops.outer_stride, to += loops.inner) {
+    for (std::ptrdiff_t k = 0; k < loops.inner; ++k)
+      to[k] = from[k * loops.inner_stride] != Flag(0);
   }
-  return scratch;
 }
 
-inline const std::uint8_t* fetch_flags(const FlagView& view, const Span& s, std::uint8_t* scratch,
-                                       const std::uint8_t* absent) {
-  if (!view) return absent;
+// Writes 0 or 1 for each flag of a span.
+inline void gather(const FlagView& view, const Span& s, std::uint8_t* to) {
   switch (view.type) {
-    case FlagType::kFloat: return gather_flags<float>(view, s, scratch);
-    case FlagType::kDouble: return gather_flags<double>(view, s, scratch);
-    case FlagType::kByte: break;
+    case FlagType::kByte:
+      return gather_flags<std::uint8_t>(view, s, to);
+    case FlagType::kFloat:
+      return gather_flags<float>(view, s, to);
+    case FlagType::kDouble:
+      return gather_flags<double>(view, s, to);
   }
-  if (is_flat(view.stride_t, view.stride_n, s)) {
+}
+
+// The run of a span of flags, where anything but 0 is set.
+inline const std::uint8_t* fetch(const FlagView& view, const Span& s, std::uint8_t* scratch,
+                                 const std::uint8_t* absent) {
+  if (!view) return absent;
+  if (view.type == FlagType::kByte && Loops(s, view.stride_t, view.stride_n).is_flat()) {
     return static_cast<const std::uint8_t*>(view.data) + s.t * view.stride_t + s.n * view.stride_n;
   }
-  return gather_flags<std::uint8_t>(view, s, scratch);
+  gather(view, s, scratch);
+  return scratch;
 }
 
 // Where a run of results may be written at once; null where `put` has to distribute it.
 template <typename T>
 T* flat_output(const View2<T>& view, const Span& s, bool streaming) {
-  if (streaming || !is_flat(view.stride_t, view.stride_n, s)) return nullptr;
-  return view.data + s.t * view.stride_t + s.n * view.stride_n;
+  const bool direct = !streaming && Loops(s, view.stride_t, view.stride_n).is_flat();
+  return direct ? start_of(view, s) : nullptr;
 }
 
 // Writes a run into a span of a view.
 template <typename T>
 void put(const View2<T>& view, const Span& s, const T* run, bool streaming) {
-  T* first = view.data + s.t * view.stride_t + s.n * view.stride_n;
-  if (is_flat(view.stride_t, view.stride_n, s)) {
-    if (streaming) {
-      stream(run, s.size(), first);
-    } else if (run != first) {
-      std::memcpy(first, run, static_cast<std::size_t>(s.size()) * sizeof(T));
-    }
-    return;
+  Loops loops(s, view.stride_t, view.stride_n);
+  if (loops.is_flat()) {
+    loops.inner *= loops.outer;
+    loops.outer = loops.inner_stride = 1;
   }
-  for (std::ptrdiff_t t = 0; t < s.steps; ++t, first += view.stride_t) {
-    for (std::ptrdiff_t n = 0; n < s.columns; ++n) first[n * view.stride_n] = *run++;
+  T* to = start_of(view, s);
+  for (std::ptrdiff_t i = 0; i < loops.outer; ++i, to += loops.outer_stride, run += loops.inner) {
+    if (loops.inner_stride != 1) {
+      for (std::ptrdiff_t k = 0; k < loops.inner; ++k) to[k * loops.inner_stride] = run[k];
+    } else if (streaming) {
+      stream(run, loops.inner, to);
+    } else {
+      std::memcpy(to, run, static_cast<std::size_t>(loops.inner) * sizeof(T));
+    }
   }
 }
 

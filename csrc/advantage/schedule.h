@@ -49,9 +49,8 @@ void scan_rows(const Arguments& a, const Drivers<Arguments>& drivers, int thread
 template <typename Arguments>
 void run_rows(const Arguments& a, const Drivers<Arguments>& drivers, int threads) {
   const std::ptrdiff_t groups = (a.num_columns + kLanes - 1) / kLanes;
-  parallel_for(0, groups, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    drivers.rows(a, begin, end);
-  });
+  parallel_for(0, groups, threads,
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) { drivers.rows(a, begin, end); });
 }
 
 template <typename Arguments>

@@ -11,6 +11,7 @@
 #include "advantage/arguments.h"
 #include "advantage/formula.h"
 #include "advantage/runs.h"
+#include "support/vector.h"
 
 namespace ppo::inline PPO_ISA {
 
@@ -18,6 +19,7 @@ template <typename Arguments>
 class TokenEstimator {
  public:
   using T = typename Arguments::Value;
+  static constexpr bool kNeedsLater = false;
 
   explicit TokenEstimator(const Arguments& a) : a_(a), gamma_(static_cast<T>(a.gamma)) {}
 
@@ -28,66 +30,97 @@ class TokenEstimator {
     return length <= a_.longest ? length : 0;
   }
 
-  // V of the first counted token from t on, or the bootstrap behind the last one.
-  void start(std::ptrdiff_t lane, std::ptrdiff_t n, std::ptrdiff_t t) {
-    const std::ptrdiff_t length = num_steps(n);
-    next_[lane] = t < length && !a_.skip ? T(0) : a_.bootstrap[a_.first_sequence + n];
-    while (t < length) {
-      const Span run = {t, length - t < kRun ? length - t : kRun, 0, 1};
-      const std::uint8_t* mask = fetch_flags(row(a_.mask, n), run, mask_, nullptr);
-      std::ptrdiff_t i = 0;
-      while (i < run.steps && mask[i] == 0 && a_.skip) ++i;
-      if (i < run.steps) {
-        const Span one = {t + i, 1, 0, 1};
-        if (mask[i] != 0) next_[lane] = *fetch<T>(row(a_.values, n), one, values_, nullptr);
-        return;
+  // Prepares for the spans of `columns` sequences from n on, the last of which ends at t or at the
+  // end of the sequence: finds V of the first counted token behind it, or the bootstrap.
+  void start(std::ptrdiff_t n, std::ptrdiff_t columns, std::ptrdiff_t t) {
+    for (std::ptrdiff_t k = 0; k < columns; ++k) next_[k] = value_from(n + k, t);
+  }
+
+  void front(const Span& s) {
+    for (std::ptrdiff_t k = 0; k < s.columns; ++k) {
+      const Span one = steps_of(s, k);
+      T* d = delta + k * s.steps;
+      T* c = coefficient + k * s.steps;
+      if (one.steps > 0) fill(s.n + k, one, next_[k], d, c);
+      for (std::ptrdiff_t i = one.steps; i < s.steps; ++i) {  // behind the end: carries on nothing
+        d[i] = T(0);
+        c[i] = T(1);
       }
-      t += run.steps;
     }
   }
 
-  void front(const Span& s, std::ptrdiff_t offset, std::ptrdiff_t lane) {
-    const Span run = {s.t, s.steps, 0, 1};
-    const T* rewards = fetch<T>(row(a_.rewards, s.n), run, rewards_, nullptr);
-    const T* values = fetch<T>(row(a_.values, s.n), run, values_, nullptr);
-    const std::uint8_t* mask = fetch_flags(row(a_.mask, s.n), run, mask_, nullptr);
-    T next = next_[lane];
-    for (std::ptrdiff_t i = s.steps - 1; i >= 0; --i) {
-      after_[i] = next;
-      next = mask[i] != 0 ? values[i] : (a_.skip ? next : T(0));
+  void back(const Span& s, const T* advantage, const T*) {
+    for (std::ptrdiff_t k = 0; k < s.columns; ++k, advantage += s.steps) {
+      const Span one = steps_of(s, k);
+      if (one.steps == 0) continue;
+      const std::ptrdiff_t n = s.n + k;
+      const T* values = fetch<T>(row(a_.values, n), one, values_, nullptr);
+      const std::uint8_t* mask = fetch(row(a_.mask, n), one, mask_, nullptr);
+      for (std::ptrdiff_t i = 0; i < one.steps; ++i) {
+        const T value = values[i];
+        const T counted = mask[i] != 0 ? advantage[i] : T(0);
+        results_[i] = counted;
+        returns_[i] = counted + value;
+      }
+      put(row(a_.advantages, n), one, results_, a_.streaming);
+      put(row(a_.returns, n), one, returns_, a_.streaming);
     }
-    next_[lane] = next;
-
-    const double trace = a_.gae_lambda[a_.lambda_per_column ? a_.first_sequence + s.n : 0];
-    const auto decay = static_cast<T>(a_.gamma * trace);
-    const T other_decay = a_.skip ? T(1) : decay;
-    T* __restrict d = delta + offset;
-    T* __restrict c = coefficient + offset;
-    for (std::ptrdiff_t i = 0; i < s.steps; ++i) {
-      const bool counted = mask[i] != 0;
-      const T error = td_error(rewards[i], gamma_, after_[i], values[i]);
-      const T other = a_.skip ? T(0) : gamma_ * after_[i];
-      d[i] = counted ? error : other;
-      c[i] = counted ? decay : other_decay;
-    }
-  }
-
-  void back(const Span& s, std::ptrdiff_t, const T* advantage, const T*) {
-    const Span run = {s.t, s.steps, 0, 1};
-    const T* values = fetch<T>(row(a_.values, s.n), run, values_, nullptr);
-    const std::uint8_t* mask = fetch_flags(row(a_.mask, s.n), run, mask_, nullptr);
-    for (std::ptrdiff_t i = 0; i < s.steps; ++i) {
-      results_[i] = mask[i] != 0 ? advantage[i] : T(0);
-      returns_[i] = results_[i] + values[i];
-    }
-    put(row(a_.advantages, s.n), run, results_, a_.streaming);
-    put(row(a_.returns, s.n), run, returns_, a_.streaming);
   }
 
   alignas(64) T delta[kRun];
   alignas(64) T coefficient[kRun];
 
  private:
+  // The part of a span that sequence s.n + k has.
+  Span steps_of(const Span& s, std::ptrdiff_t k) const {
+    const std::ptrdiff_t left = num_steps(s.n + k) - s.t;
+    const std::ptrdiff_t steps = left < 0 ? 0 : (left < s.steps ? left : s.steps);
+    return {s.t, steps, 0, 1};
+  }
+
+  T value_from(std::ptrdiff_t n, std::ptrdiff_t t) {
+    const std::ptrdiff_t length = num_steps(n);
+    while (t < length) {
+      const Span run = {t, length - t < kRun ? length - t : kRun, 0, 1};
+      const std::uint8_t* mask = fetch(row(a_.mask, n), run, mask_, nullptr);
+      std::ptrdiff_t i = 0;
+      while (i < run.steps && mask[i] == 0 && a_.skip) ++i;
+      if (i < run.steps) {
+        const Span one = {t + i, 1, 0, 1};
+        return mask[i] != 0 ? *fetch<T>(row(a_.values, n), one, values_, nullptr) : T(0);
+      }
+      t += run.steps;
+    }
+    return a_.bootstrap[a_.first_sequence + n];
+  }
+
+  void fill(std::ptrdiff_t n, const Span& run, T& next, T* __restrict d, T* __restrict c) {
+    const T* rewards = fetch<T>(row(a_.rewards, n), run, rewards_, nullptr);
+    const T* values = fetch<T>(row(a_.values, n), run, values_, nullptr);
+    const std::uint8_t* mask = fetch(row(a_.mask, n), run, mask_, nullptr);
+    T behind = next;
+    for (std::ptrdiff_t i = run.steps - 1; i >= 0; --i) {
+      after_[i] = behind;
+      const T passed = a_.skip ? behind : T(0);
+      behind = mask[i] != 0 ? values[i] : passed;
+    }
+    next = behind;
+
+    const double trace = a_.gae_lambda[a_.lambda_per_column ? a_.first_sequence + n : 0];
+    const auto decay = static_cast<T>(a_.gamma * trace);
+    const T other_decay = a_.skip ? T(1) : decay;
+    const T other_gamma = a_.skip ? T(0) : gamma_;
+    PPO_INDEPENDENT
+    for (std::ptrdiff_t i = 0; i < run.steps; ++i) {
+      const bool counted = mask[i] != 0;
+      const T after = after_[i];
+      const T error = td_error(rewards[i], gamma_, after, values[i]);
+      const T other = other_gamma == T(0) ? T(0) : other_gamma * after;
+      d[i] = counted ? error : other;
+      c[i] = counted ? decay : other_decay;
+    }
+  }
+
   // Elements between the start of the array and that of sequence n.
   template <typename View>
   std::ptrdiff_t start_of(const View& view, std::ptrdiff_t n) const {
@@ -99,7 +132,9 @@ class TokenEstimator {
     return {view.data + start_of(view, n), view.stride_t, 0};
   }
   FlagView row(const FlagView& view, std::ptrdiff_t n) const {
-    const std::ptrdiff_t size = view.type == FlagType::kByte ? 1 : view.type == FlagType::kFloat ? 4 : 8;
+    const std::ptrdiff_t size = view.type == FlagType::kByte    ? 1
+                                : view.type == FlagType::kFloat ? 4
+                                                                : 8;
     return {static_cast<const char*>(view.data) + start_of(view, n) * size, view.stride_t, 0,
             view.type};
   }

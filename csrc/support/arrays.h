@@ -94,11 +94,14 @@ struct Argument {
     py::ssize_t axis = 0;
     for (py::ssize_t size : shape) equal = equal && array.shape(axis++) == size;
     if (equal) return;
-    std::string want = "(";
-    for (py::ssize_t size : shape) want += std::to_string(size) + ", ";
-    want.resize(want.size() - (shape.size() > 1 ? 2 : 1));
-    value_error("must have shape " + want + ")" + (*like ? std::string(" ") + like : "") +
-                ", got " + shape_text(array));
+    std::string text = "must have shape (";
+    for (py::ssize_t size : shape) {
+      if (text.back() != '(') text += ", ";
+      text += std::to_string(size);
+    }
+    text += shape.size() == 1 ? ",)" : ")";
+    if (*like) text.append(" ").append(like);
+    value_error(text.append(", got ").append(shape_text(array)));
   }
 
   // As require_dtype, for an array that is written: casting it would lose the result.

@@ -19,7 +19,8 @@ template <typename T>
 PPO_HD void stream(const T* from, std::ptrdiff_t size, T* to) {
   constexpr std::ptrdiff_t kLine = 64 / static_cast<std::ptrdiff_t>(sizeof(T));
   const auto misaligned = static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(to) % 64);
-  std::ptrdiff_t head = misaligned ? kLine - misaligned / static_cast<std::ptrdiff_t>(sizeof(T)) : 0;
+  std::ptrdiff_t head =
+      misaligned ? kLine - misaligned / static_cast<std::ptrdiff_t>(sizeof(T)) : 0;
   head = head < size ? head : size;
   for (std::ptrdiff_t i = 0; i < head; ++i) to[i] = from[i];
   std::ptrdiff_t i = head;

@@ -22,6 +22,7 @@ LIBRARIES = (
     "rsl_rl",
     "sample_factory",
     "sb3",
+    "sb3_contrib",
     "skrl",
     "tianshou",
     "torchrl",
@@ -51,14 +52,22 @@ def patch(library: str) -> Patch:
     ValueError
         For an unknown library, one that has nothing to patch, or one that is patched already.
     ModuleNotFoundError
-        If the library is not installed.
+        If the library, or something that it needs, is not installed.
+    AttributeError
+        If the installed version of the library lacks what is to be replaced.
     """
     if library not in LIBRARIES:
         raise ValueError(f"patch: unknown library {library!r}; there are {', '.join(LIBRARIES)}")
-    module = importlib.import_module(f"{__name__}.{library}")
-    if not hasattr(module, "targets"):
+    try:
+        module = importlib.import_module(f"{__name__}.{library}")
+        targets = module.targets() if hasattr(module, "targets") else None
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"patch: {library!r} needs what is not installed: {error}", name=error.name
+        ) from error
+    if targets is None:
         raise ValueError(f"patch: {library!r} has nothing to patch; {module.HOW}")
-    return Patch(library, module.targets())
+    return Patch(library, targets)
 
 
 def __getattr__(name: str) -> Any:

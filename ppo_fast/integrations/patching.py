@@ -17,16 +17,30 @@ class Target(NamedTuple):
     replacement: Any
 
     def __str__(self) -> str:
-        owner = self.owner
-        place = owner.__module__ + "." + owner.__qualname__ if isinstance(owner, type) else owner.__name__
         ours = f"{self.replacement.__module__}.{self.replacement.__qualname__}"
-        return f"{place}.{self.attribute} -> {ours}"
+        return f"{self.place} -> {ours}"
+
+    @property
+    def place(self) -> str:
+        """Where the attribute stands, e.g. `package.module.Class.method`."""
+        owner = self.owner
+        is_class = isinstance(owner, type)
+        name = f"{owner.__module__}.{owner.__qualname__}" if is_class else owner.__name__
+        return f"{name}.{self.attribute}"
 
 
 class Patch:
     """Attributes of another library that are replaced until `undo`, or to the end of a `with`.
 
     `str(patch)` tells what was replaced by what; so does a record of the logger "ppo_fast".
+
+    Raises
+    ------
+    ValueError
+        If there is a patch of that name already.
+    AttributeError
+        If the library, in the version that is installed, lacks one of the attributes: nothing is
+        touched then.
     """
 
     def __init__(self, name: str, targets: list[Target]) -> None:
@@ -38,7 +52,7 @@ class Patch:
         for target in targets:
             setattr(target.owner, target.attribute, target.replacement)
         _applied[name] = self
-        _LOG.info("%s", self)
+        _LOG.info("%s", str(self))  # what is so now, whenever the record is formatted
 
     def undo(self) -> None:
         """Put the originals back; a second call does nothing.
@@ -51,7 +65,7 @@ class Patch:
         if _applied.get(self.name) is not self:
             return
         for target in self.targets:
-            if _own_attribute(target) is not target.replacement:
+            if vars(target.owner).get(target.attribute) is not target.replacement:
                 raise RuntimeError(
                     f"patch: {target} has been replaced again since; undo that replacement first"
                 )
@@ -80,4 +94,9 @@ class Patch:
 
 def _own_attribute(target: Target) -> Any:
     """What stands in the owner itself, descriptors (staticmethod) included."""
-    return vars(target.owner)[target.attribute]
+    try:
+        return vars(target.owner)[target.attribute]
+    except KeyError:
+        raise AttributeError(
+            f"patch: there is no {target.place}; ppo_fast does not know this version of the library"
+        ) from None

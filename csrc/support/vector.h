@@ -1,0 +1,55 @@
+// Vectors of the width of the instruction set, where the compiler knows vectors; else numbers, with
+// the same code around them. For the loops that compilers fail to vectorise.
+#pragma once
+
+#include <cstddef>
+
+#include "support/host_device.h"
+
+// Before a loop whose iterations are independent: what they write, no other one reads.
+#if defined(__clang__)
+#define PPO_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define PPO_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define PPO_INDEPENDENT
+#endif
+
+namespace ppo::inline PPO_ISA {
+
+#if defined(__GNUC__)
+#if defined(__AVX512F__)
+inline constexpr std::ptrdiff_t kVectorBytes = 64;
+#elif defined(__AVX__)
+inline constexpr std::ptrdiff_t kVectorBytes = 32;
+#else
+inline constexpr std::ptrdiff_t kVectorBytes = 16;
+#endif
+template <typename T>
+struct VectorOf {
+  typedef T Type __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
+  static constexpr std::ptrdiff_t kSize = kVectorBytes / static_cast<std::ptrdiff_t>(sizeof(T));
+};
+#else
+template <typename T>
+struct VectorOf {
+  using Type = T;
+  static constexpr std::ptrdiff_t kSize = 1;
+};
+#endif
+
+template <typename T>
+using Vector = typename VectorOf<T>::Type;
+template <typename T>
+inline constexpr std::ptrdiff_t kVectorSize = VectorOf<T>::kSize;
+
+template <typename T>
+PPO_HD const Vector<T>& load(const T* from) {
+  return *reinterpret_cast<const Vector<T>*>(from);
+}
+template <typename T>
+PPO_HD Vector<T>& at(T* to) {
+  return *reinterpret_cast<Vector<T>*>(to);
+}
+
+}  // namespace ppo::inline PPO_ISA
