@@ -4,20 +4,20 @@ import importlib
 from types import ModuleType
 
 
-def load(module: str, how: str) -> ModuleType:
+def load(module: str, package: str) -> ModuleType:
     """Import a module of a library.
 
     Parameters
     ----------
     module
         Its full name.
-    how
-        What to do for want of it, e.g. `pip install skrl`.
+    package
+        What pip installs it from.
 
     Raises
     ------
     ModuleNotFoundError
-        If there is no such module, saying how to get it.
+        With the command that installs the package, if there is no such module.
     """
     try:
         return importlib.import_module(module)
@@ -25,5 +25,5 @@ def load(module: str, how: str) -> ModuleType:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ModuleNotFoundError(
-            f"there is no module {error.name}; {how}", name=error.name
+            f"there is no module {error.name}: pip install {package}", name=error.name
         ) from None

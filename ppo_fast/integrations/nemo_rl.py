@@ -69,6 +69,6 @@ def _compute_gae(
 
 def targets() -> list[Target]:
     """What `patch("nemo_rl")` replaces: one method of its GAE estimator."""
-    how = "install NeMo-RL from https://github.com/NVIDIA-NeMo/RL"
-    estimators = load("nemo_rl.algorithms.advantage_estimator", how)
+    package = "git+https://github.com/NVIDIA-NeMo/RL"
+    estimators = load("nemo_rl.algorithms.advantage_estimator", package)
     return [Target(estimators.GeneralizedAdvantageEstimator, "_compute_gae", _compute_gae)]

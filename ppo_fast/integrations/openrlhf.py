@@ -105,7 +105,7 @@ def _get_cumulative_returns(
 
 def targets() -> list[Target]:
     """What `patch("openrlhf")` replaces: two methods of its experience maker."""
-    module = load("openrlhf.trainer.ppo_utils.experience_maker", "pip install openrlhf")
+    module = load("openrlhf.trainer.ppo_utils.experience_maker", "openrlhf")
     maker = module.RemoteExperienceMaker
     return [
         Target(maker, "get_advantages_and_returns", _get_advantages_and_returns),

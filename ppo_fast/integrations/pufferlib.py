@@ -75,5 +75,5 @@ def compute_puff_advantage(
 
 def targets() -> list[Target]:
     """What `patch("pufferlib")` replaces: the function that the trainer calls."""
-    pufferl = load("pufferlib.pufferl", "pip install pufferlib")
+    pufferl = load("pufferlib.pufferl", "pufferlib")
     return [Target(pufferl, "compute_puff_advantage", compute_puff_advantage)]

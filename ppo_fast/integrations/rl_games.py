@@ -83,5 +83,5 @@ def _discount_values(
 
 def targets() -> list[Target]:
     """What `patch("rl_games")` replaces: the method of the class that all its agents inherit."""
-    common = load("rl_games.common.a2c_common", "pip install rl-games")
+    common = load("rl_games.common.a2c_common", "rl-games")
     return [Target(common.A2CBase, "discount_values", _discount_values)]

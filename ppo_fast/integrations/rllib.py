@@ -169,8 +169,8 @@ def _limit(threshold: float | Tensor | None) -> float:
 
 def targets() -> list[Target]:
     """What `patch("rllib")` replaces: the functions where connector and learners look them up."""
-    how = 'pip install "ray[rllib]"'
-    connector = load("ray.rllib.connectors.learner.general_advantage_estimation", how)
+    package = '"ray[rllib]"'
+    connector = load("ray.rllib.connectors.learner.general_advantage_estimation", package)
     episode_wise = compute_value_targets_with_bootstrap
     # Versions differ in whether the connector goes through its episodes one by one or all at once.
     batched = compute_value_targets_batched
@@ -181,5 +181,5 @@ def targets() -> list[Target]:
     )
     return [
         Target(connector, used.__name__, used),
-        *(Target(load(name, how), "vtrace_torch", vtrace_torch) for name in learners),
+        *(Target(load(name, package), "vtrace_torch", vtrace_torch) for name in learners),
     ]

@@ -77,5 +77,5 @@ def gae_advantages(
 
 def targets() -> list[Target]:
     """What `patch("sample_factory")` replaces: the function where the learner looks it up."""
-    learner = load("sample_factory.algo.learning.learner", "pip install sample-factory")
+    learner = load("sample_factory.algo.learning.learner", "sample-factory")
     return [Target(learner, "gae_advantages", gae_advantages)]

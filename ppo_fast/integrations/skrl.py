@@ -90,7 +90,7 @@ def compute_gae(
 
 def targets() -> list[Target]:
     """What `patch("skrl")` replaces: `compute_gae` in each module that has one."""
-    load("skrl.agents.torch.ppo.ppo", "pip install skrl")
+    load("skrl.agents.torch.ppo.ppo", "skrl")
     found = []
     for name in _MODULES:
         try:

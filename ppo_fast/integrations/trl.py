@@ -7,8 +7,8 @@ from ppo_fast.advantage import gae
 from ppo_fast.integrations.whitening import whiten
 
 HOW = (
-    "PPOTrainer.train (TRL before 1.13, which has no PPO) computes advantages in line: replace step "
-    "6 in a copy of it by a call of ppo_fast.integrations.trl.compute_gae"
+    "PPOTrainer.train (TRL before 1.13, which has no PPO) computes advantages in line: replace "
+    "step 6 in a copy of it by a call of ppo_fast.integrations.trl.compute_gae"
 )
 
 

@@ -57,5 +57,5 @@ def compute_gae_advantage_return(
 
 def targets() -> list[Target]:
     """What `patch("verl")` replaces: the function that its trainers look up at each call."""
-    core_algos = load("verl.trainer.ppo.core_algos", "pip install verl")
+    core_algos = load("verl.trainer.ppo.core_algos", "verl")
     return [Target(core_algos, "compute_gae_advantage_return", compute_gae_advantage_return)]
