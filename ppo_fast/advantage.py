@@ -10,7 +10,7 @@ Arrays of transitions
 `rewards` are [T, N] (time steps, environments), or [N, T] with `time_axis=1`, or [T]; a last axis
 of size 1 is kept. All other arrays of transitions have that shape. Any strides will do. Numbers are
 float32 or float64, the same in all arrays; bfloat16 and float16 tensors give float32 results. Flags
-are bool, or uint8, int8, float32 or float64 of which anything but 0 counts as set.
+are bool, or 8, 32 or 64 bit numbers of which anything but 0 counts as set.
 
 What follows a step
 -------------------

@@ -47,9 +47,17 @@ RETURNS_FORMS = [
     and form.truncation != "current_value"
     and (form.flags != "both" or form.truncation)
 ]
-FLAG_DTYPES = [bool, np.uint8, np.int8, np.float32, np.float64]
-# What stands for a flag that is set, by kind of dtype. Anything but 0 does.
-SET = {"b": [True], "u": [1, 2, 255], "i": [1, -1, 127], "f": [1, 0.5, -3, np.nan]}
+# What stands for a flag that is set, by dtype. Anything but 0 does.
+SET = {
+    bool: [True],
+    np.uint8: [1, 2, 255],
+    np.int8: [1, -1, 127],
+    np.int32: [1, -1, 256],
+    np.int64: [1, -1, 2**32],
+    np.float32: [1, 0.5, -3, 1e-45, np.nan],
+    np.float64: [1, 0.5, -3, 5e-324, np.nan],
+}
+FLAG_DTYPES = list(SET)
 
 TRANSITIONS = [
     "rewards",
@@ -72,9 +80,8 @@ SHAPES = ["TN", "NT", "T", "TN1", "NT1"]
 
 def as_flags(is_set, dtype, rng):
     """Flags of that dtype; numbers other than 0 and 1 among them."""
-    kind = np.dtype(dtype).kind
-    zero = rng.choice([0.0, -0.0], is_set.shape)
-    return np.where(is_set, rng.choice(SET[kind], is_set.shape), zero).astype(dtype)
+    zero = rng.choice(np.array([0.0, -0.0]).astype(dtype), is_set.shape)
+    return np.where(is_set, rng.choice(np.array(SET[dtype], dtype), is_set.shape), zero)
 
 
 def random_case(

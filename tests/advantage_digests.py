@@ -1,4 +1,4 @@
-"""Prints a line `function_dtype digest` for each function of ppo_fast.advantage.
+"""Prints threads, instruction set, and a line `function_dtype digest` for each advantage function.
 
 The data takes every way through the kernels: wide and narrow, time-major and batch-major, short and
 scanned, on one thread and many. usage: advantage_digests.py [number of processors]
@@ -68,7 +68,9 @@ if __name__ == "__main__":
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
     import ppo_fast
 
-    print("threads", ppo_fast.build_info()["threads"])
+    info = ppo_fast.build_info()
+    print("threads", info["threads"])
+    print("isa", info["isa"])
     for function in (gae, lambda_returns, discounted_returns, vtrace, token_gae):
         for dtype in (np.float32, np.float64):
             digest = hashlib.sha256()

@@ -21,7 +21,12 @@ import ppo_fast
 
 assert importlib.util.find_spec("torch") is None, "the check is for an environment without torch"
 rewards = np.ones((4, 2), np.float32)
-advantages, returns = ppo_fast.gae(rewards, np.zeros_like(rewards), gamma=0.5, gae_lambda=1.0)
+never = np.zeros((4, 2), bool)
+last = np.zeros(2, np.float32)
+factors = {"gamma": 0.5, "gae_lambda": 1.0}
+advantages, returns = ppo_fast.gae(
+    rewards, np.zeros_like(rewards), **factors, last_values=last, terminated=never
+)
 assert returns[0, 0] == 1.875, returns
 env = ppo_fast.make_vec("CartPole-v1", 3)
 env.reset(seed=0)

@@ -28,4 +28,5 @@ cd "$work"
 env ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
     LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" \
     venv/bin/python -m pytest -q -c "$here/pyproject.toml" -p no:cacheprovider \
-    "$here"/tests/test_{advantage,distributions,envs,envs_cartpole,random,surrogate_numpy}.py
+    "$here"/tests/test_advantage{,_dlpack,_errors,_returns,_scan,_tokens}.py \
+    "$here"/tests/test_{distributions,envs,envs_cartpole,random,surrogate_numpy}.py

@@ -288,7 +288,7 @@ def test_bits_equal_reference_with_threads(dtype, form, layout):
 @pytest.mark.parametrize("layout", ["contiguous", "batch_major_contiguous", "padded", "reversed"])
 @pytest.mark.parametrize("shift", [0, 1])
 def test_results_too_large_for_the_caches(dtype, layout, shift):
-    # From 2^20 elements on they are written by other instructions, a cache line at a time.
+    # From 2^20 elements on, at addresses that are a multiple of a cache line and not.
     shape = (1030, 1025)
     case = random_case(6, *shape, dtype)
     out = []

@@ -47,8 +47,8 @@ CALLS = {name: (getattr(ppo_fast, function), call) for name, function, call in c
 ALL = pytest.mark.parametrize("name", CALLS)
 
 
-class Other:
-    """The least that an array of a library may be: NumPy's, but of another class."""
+class Unnamed:
+    """An array as before the array API standard: it does not say which library it is of."""
 
     def __init__(self, array):
         self.array = array
@@ -58,6 +58,10 @@ class Other:
 
     def __dlpack_device__(self):
         return self.array.__dlpack_device__()
+
+
+class Other(Unnamed):
+    """The least that an array must be."""
 
     def __array_namespace__(self):
         return OtherLibrary
@@ -70,12 +74,6 @@ class OtherLibrary:
 class Elsewhere(Other):
     def __dlpack__(self, **options):
         raise BufferError("it is on the Moon")
-
-
-class Unnamed(Other):
-    """As before the array API standard: it does not say which library it is of."""
-
-    __array_namespace__ = None
 
 
 def of_kind(kind, call):

@@ -259,7 +259,7 @@ def test_bits_equal_reference_with_threads(layout, masked, dtype):
 
 
 def test_results_too_large_for_the_caches():
-    # From 2^20 tokens on they are written by other instructions, a cache line at a time.
+    # More than 2^20 tokens, at an address that is no multiple of a cache line.
     case = random_tokens(10, 7000, 151)
     memory = np.full((2, 7000 * 151 + 2), np.nan, np.float32)
     out = tuple(row[1:-1].reshape(7000, 151) for row in memory)

@@ -209,7 +209,7 @@ def test_arrays_as_out_of_tensors():
             TypeError,
             "must be float32 like rewards",
         ),
-        ("terminated", torch.zeros(6, 5, dtype=torch.int64), TypeError, r"must be bool \(or 0"),
+        ("terminated", torch.zeros(6, 5, dtype=torch.int16), TypeError, r"must be bool \(or 0"),
         ("terminated", torch.zeros(6, 5, dtype=torch.bfloat16), TypeError, r"must be bool \(or 0"),
         ("terminated", torch.zeros(6, 5, dtype=torch.float16), TypeError, r"must be bool \(or 0"),
         (

@@ -41,7 +41,7 @@ def test_import_is_quick():
 @pytest.mark.parametrize(
     ("code", "unwanted"),
     [
-        ("from ppo_fast import gae", {"torch", "gymnasium"}),
+        ("from ppo_fast import gae, normalize, token_gae, vtrace", {"torch", "gymnasium", "jax"}),
         ("from ppo_fast import ppo_loss, TrainConfig, build_info", {"torch", "gymnasium"}),
         ("from ppo_fast import make_vec", {"torch"}),
         ("import ppo_fast.cli", {"torch", "gymnasium", "numpy", "tyro"}),

@@ -24,7 +24,21 @@ struct Summary {
 };
 
 // Flags as people store them: bytes, or numbers; anything but 0 counts as set.
-enum class FlagType { kByte, kFloat, kDouble };
+enum class FlagType { kByte, kInt32, kInt64, kFloat, kDouble };
+
+constexpr std::ptrdiff_t flag_size(FlagType type) {
+  switch (type) {
+    case FlagType::kByte:
+      return 1;
+    case FlagType::kInt32:
+    case FlagType::kFloat:
+      return 4;
+    case FlagType::kInt64:
+    case FlagType::kDouble:
+      return 8;
+  }
+  return 0;
+}
 
 // [T, N] flags; strides in elements.
 struct FlagView {
@@ -59,7 +73,6 @@ struct Transitions {
   double gamma = 0;
   const double* gae_lambda = nullptr;  // one number, or one per column
   bool lambda_per_column = false;
-  bool streaming = false;  // results are too large for the caches: write around them
 };
 
 template <typename T>
@@ -100,7 +113,6 @@ struct TokenArguments {
   double gamma = 0;
   const double* gae_lambda = nullptr;
   bool lambda_per_column = false;
-  bool streaming = false;
   View2<T> advantages;  // out
   View2<T> returns;     // out
 };

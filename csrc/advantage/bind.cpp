@@ -12,8 +12,6 @@ namespace {
 
 // Elements below which a call is too short to release the GIL.
 constexpr py::ssize_t kReleaseFrom = 1 << 15;
-// Elements from which results are written around the caches.
-constexpr py::ssize_t kStreamFrom = 1 << 20;
 
 // What Python passes for [T, N] transitions, besides rewards and values.
 struct Options {
@@ -177,7 +175,6 @@ class TransitionCall {
   void run(bool exact) {
     const py::ssize_t size = frame_.steps() * frame_.columns();
     if (size == 0) return;
-    args.streaming = size >= kStreamFrom;
     const arrays::ReleaseGil release(size >= kReleaseFrom);
     run_transitions(args, frame_.batch_major(), exact);
   }
@@ -185,10 +182,6 @@ class TransitionCall {
   Arguments args;
 
  private:
-  static std::ptrdiff_t flag_size(FlagType type) {
-    return type == FlagType::kByte ? 1 : type == FlagType::kFloat ? 4 : 8;
-  }
-
   Frame& frame_;
   std::vector<double> lambdas_;
   View2<const T> next_row_;
@@ -402,7 +395,6 @@ py::tuple token_gae(const py::object& rewards, const py::object& values, const p
     args.returns = frame.output<T>("out[1]", returns);
     const py::ssize_t size = frame.steps() * frame.columns();
     if (size == 0) return;
-    args.streaming = size >= kStreamFrom;
     const arrays::ReleaseGil release(size >= kReleaseFrom);
     run_tokens(args, exact);
   });

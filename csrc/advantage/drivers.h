@@ -48,7 +48,6 @@ void drive_columns(const Arguments& a, std::ptrdiff_t begin, std::ptrdiff_t end)
       estimator.back(span, advantage, advantage + columns);
     }
   }
-  if (a.streaming) fence();
 }
 
 template <typename T>
@@ -94,7 +93,6 @@ void drive_rows(const Arguments& a, std::ptrdiff_t begin, std::ptrdiff_t end) {
       estimator.back(span, advantage, later);
     }
   }
-  if (a.streaming) fence();
 }
 
 // Makes delta and c of the kRun steps of a row from t on, fewer at its end, as tiles whose lanes are
@@ -185,7 +183,6 @@ void drive_scan(const Arguments& a, std::ptrdiff_t parts, const typename Argumen
       carry = carried_out(segments[0], incoming[0]);
     }
   }
-  if (a.streaming) fence();
 }
 
 }  // namespace ppo::inline PPO_ISA

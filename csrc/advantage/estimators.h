@@ -191,27 +191,27 @@ class GaeEstimator {
   }
 
   void back(const Span& s, const T* advantage, const T*) {
-    if (a_.advantages) put(a_.advantages, s, advantage, a_.streaming);
+    if (a_.advantages) put(a_.advantages, s, advantage);
     if (!a_.returns) return;
-    T* direct = flat_output(a_.returns, s, a_.streaming);
+    T* direct = flat_output(a_.returns, s);
     T* __restrict returns = direct ? direct : results_;
     const T* values = reader_.values(s);
     const std::ptrdiff_t size = s.size();
     PPO_INDEPENDENT
     for (std::ptrdiff_t i = 0; i < size; ++i) returns[i] = advantage[i] + values[i];
-    if (!direct) put(a_.returns, s, results_, a_.streaming);
+    if (!direct) put(a_.returns, s, results_);
   }
 
   // front, recurrence and back in one loop, for time-major spans. `carry` has one row.
   void fused(const Span& s, T* carry) {
     const Inputs<T> in = reader_.read(s);
-    T* advantages = a_.advantages ? flat_output(a_.advantages, s, a_.streaming) : nullptr;
-    T* returns = a_.returns ? flat_output(a_.returns, s, a_.streaming) : nullptr;
+    T* advantages = a_.advantages ? flat_output(a_.advantages, s) : nullptr;
+    T* returns = a_.returns ? flat_output(a_.returns, s) : nullptr;
     T* a = advantages ? advantages : delta;
     T* r = returns ? returns : results_;
     reader_.has_codes() ? fuse<true>(in, s, carry, a, r) : fuse<false>(in, s, carry, a, r);
-    if (!advantages && a_.advantages) put(a_.advantages, s, a, a_.streaming);
-    if (!returns && a_.returns) put(a_.returns, s, r, a_.streaming);
+    if (!advantages && a_.advantages) put(a_.advantages, s, a);
+    if (!returns && a_.returns) put(a_.returns, s, r);
   }
 
   alignas(64) T delta[kRun];
@@ -275,7 +275,7 @@ class VtraceEstimator {
     const std::ptrdiff_t size = s.size();
     const T* values = reader_.values(s);
     for (std::ptrdiff_t i = 0; i < size; ++i) results_[i] = values[i] + correction[i];
-    put(a_.vs, s, results_, a_.streaming);
+    put(a_.vs, s, results_);
 
     // Within an episode vs_{t+1} follows; at its end, and at the end of the data, V'.
     const T* rewards = fetch(a_.rewards, s, rewards_, nothing());
@@ -296,7 +296,7 @@ class VtraceEstimator {
       const T advantage = clipped_weight(rho_[i], limit) * error;
       results_[i] = (ends_[i] & kMasked) != 0 ? T(0) : advantage;
     }
-    put(a_.pg_advantages, s, results_, a_.streaming);
+    put(a_.pg_advantages, s, results_);
   }
 
   alignas(64) T delta[kRun];

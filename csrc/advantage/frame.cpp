@@ -33,10 +33,12 @@ FlagType require_flag_type(const Argument& argument, const py::array& array) {
       Argument::holds<std::int8_t>(array)) {
     return FlagType::kByte;
   }
+  if (Argument::holds<std::int32_t>(array)) return FlagType::kInt32;
+  if (Argument::holds<std::int64_t>(array)) return FlagType::kInt64;
   if (Argument::holds<float>(array)) return FlagType::kFloat;
   if (Argument::holds<double>(array)) return FlagType::kDouble;
-  argument.type_error("must be bool (or 0 and 1 as uint8, int8, float32 or float64), got " +
-                      arrays::dtype_text(array) + "; cast with " + argument.name + ".astype(bool)");
+  argument.type_error("must be bool (or 0 and 1 in another type), got " +
+                      arrays::dtype_text(array) + "; cast it to bool");
 }
 
 std::vector<double> require_lambda(const Argument& argument, const py::handle& object,

@@ -11,7 +11,6 @@
 #include <cstring>
 
 #include "advantage/arguments.h"
-#include "support/stream.h"
 #include "support/view.h"
 
 namespace ppo::inline PPO_ISA {
@@ -91,6 +90,10 @@ inline void gather(const FlagView& view, const Span& s, std::uint8_t* to) {
   switch (view.type) {
     case FlagType::kByte:
       return gather_flags<std::uint8_t>(view, s, to);
+    case FlagType::kInt32:
+      return gather_flags<std::int32_t>(view, s, to);
+    case FlagType::kInt64:
+      return gather_flags<std::int64_t>(view, s, to);
     case FlagType::kFloat:
       return gather_flags<float>(view, s, to);
     case FlagType::kDouble:
@@ -111,27 +114,24 @@ inline const std::uint8_t* fetch(const FlagView& view, const Span& s, std::uint8
 
 // Where a run of results may be written at once; null where `put` has to distribute it.
 template <typename T>
-T* flat_output(const View2<T>& view, const Span& s, bool streaming) {
-  const bool direct = !streaming && Loops(s, view.stride_t, view.stride_n).is_flat();
-  return direct ? start_of(view, s) : nullptr;
+T* flat_output(const View2<T>& view, const Span& s) {
+  return Loops(s, view.stride_t, view.stride_n).is_flat() ? start_of(view, s) : nullptr;
 }
 
 // Writes a run into a span of a view.
 template <typename T>
-void put(const View2<T>& view, const Span& s, const T* run, bool streaming) {
-  Loops loops(s, view.stride_t, view.stride_n);
-  if (loops.is_flat()) {
-    loops.inner *= loops.outer;
-    loops.outer = loops.inner_stride = 1;
-  }
+void put(const View2<T>& view, const Span& s, const T* run) {
+  const Loops loops(s, view.stride_t, view.stride_n);
   T* to = start_of(view, s);
+  if (loops.is_flat()) {
+    std::memcpy(to, run, static_cast<std::size_t>(s.size()) * sizeof(T));
+    return;
+  }
   for (std::ptrdiff_t i = 0; i < loops.outer; ++i, to += loops.outer_stride, run += loops.inner) {
-    if (loops.inner_stride != 1) {
-      for (std::ptrdiff_t k = 0; k < loops.inner; ++k) to[k * loops.inner_stride] = run[k];
-    } else if (streaming) {
-      stream(run, loops.inner, to);
-    } else {
+    if (loops.inner_stride == 1) {
       std::memcpy(to, run, static_cast<std::size_t>(loops.inner) * sizeof(T));
+    } else {
+      for (std::ptrdiff_t k = 0; k < loops.inner; ++k) to[k * loops.inner_stride] = run[k];
     }
   }
 }

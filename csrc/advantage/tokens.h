@@ -62,8 +62,8 @@ class TokenEstimator {
         results_[i] = counted;
         returns_[i] = counted + value;
       }
-      put(row(a_.advantages, n), one, results_, a_.streaming);
-      put(row(a_.returns, n), one, returns_, a_.streaming);
+      put(row(a_.advantages, n), one, results_);
+      put(row(a_.returns, n), one, returns_);
     }
   }
 
@@ -132,11 +132,8 @@ class TokenEstimator {
     return {view.data + start_of(view, n), view.stride_t, 0};
   }
   FlagView row(const FlagView& view, std::ptrdiff_t n) const {
-    const std::ptrdiff_t size = view.type == FlagType::kByte    ? 1
-                                : view.type == FlagType::kFloat ? 4
-                                                                : 8;
-    return {static_cast<const char*>(view.data) + start_of(view, n) * size, view.stride_t, 0,
-            view.type};
+    return {static_cast<const char*>(view.data) + start_of(view, n) * flag_size(view.type),
+            view.stride_t, 0, view.type};
   }
 
   const Arguments& a_;
