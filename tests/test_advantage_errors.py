@@ -238,8 +238,8 @@ def test_what_is_per_environment(function, name, value, error, message):
         ("last_values", "0", "must be a NumPy array, got str"),
         (
             "last_done",
-            INT[0],
-            "must be bool (or 0 and 1 as uint8, int8, float32 or float64), got i",
+            BOOL[0].astype(np.int16),
+            "must be bool (or 0 and 1 in another type), got int16; cast it to bool",
         ),
         ("last_done", 1, "must be a NumPy array, got int"),
     ],
