@@ -43,6 +43,7 @@ left out of the loss (`valid_rows`). Then V of the last observation is the next 
 `truncated` needs nothing else.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -452,61 +453,65 @@ def valid_rows(
     return _foreign("valid_rows", (terminated, truncated, prev_done, time_axis))
 
 
-def _normalize(x: Any, valid: Any, eps: float, ddof: int) -> Any:
+def _normalize(x: Any, valid: Any, eps: Any, ddof: Any) -> Any:
     if x.dtype not in (np.float32, np.float64):
         raise TypeError(
             f"normalize: x must be float32 or float64, got {x.dtype}; "
             "cast with x.astype(np.float32)"
         )
-    if valid is not None:
-        if not isinstance(valid, np.ndarray):
-            raise TypeError(
-                f"normalize: valid must be a NumPy array like x, got {type(valid).__name__}"
-            )
-        if valid.shape != x.shape:
-            raise ValueError(
-                f"normalize: valid must have shape {x.shape} like x, got {valid.shape}"
-            )
-        valid = valid != 0
+    _require_like("normalize", "valid", valid, "x", x)
+    if not isinstance(eps, (int, float, np.number)):
+        raise TypeError(f"normalize: eps must be a number, got {type(eps).__name__}")
     if not eps >= 0:
         raise ValueError(f"normalize: eps must not be negative, got {eps}")
     if ddof not in (0, 1):
-        raise ValueError(f"normalize: ddof must be 0 or 1, got {ddof}")
-    chosen = x.ravel(order="K") if valid is None else x[valid]
+        raise ValueError(f"normalize: ddof must be 0 or 1, got {ddof!r}")
+    counted = np.ones_like(x, dtype=bool) if valid is None else valid != 0
+    result = np.zeros_like(x)
+    chosen = x[counted]
     if chosen.size > ddof:
         mean = chosen.mean(dtype=np.float64)
         std = chosen.std(dtype=np.float64, ddof=ddof)
-        result = ((x - mean) / (std + eps)).astype(x.dtype)
-    else:
-        result = x.copy(order="K")
-    if valid is not None:
-        result[~valid] = 0
+        chosen = (chosen - mean) / (std + eps)
+    result[counted] = chosen
     return result
 
 
-def _valid_rows(terminated: Any, truncated: Any, prev_done: Any, time_axis: int) -> Any:
+def _valid_rows(terminated: Any, truncated: Any, prev_done: Any, time_axis: Any) -> Any:
     if time_axis not in (0, 1):
-        raise ValueError(f"valid_rows: time_axis must be 0 or 1, got {time_axis}")
+        raise ValueError(f"valid_rows: time_axis must be 0 or 1, got {time_axis!r}")
+    if terminated.ndim == 0:
+        raise ValueError("valid_rows: terminated must have shape (T, N) or (T,), got ()")
+    _require_like("valid_rows", "truncated", truncated, "terminated", terminated)
     done = terminated != 0
     if truncated is not None:
-        if truncated.shape != terminated.shape:
-            raise ValueError(
-                f"valid_rows: truncated must have shape {terminated.shape} like terminated, "
-                f"got {truncated.shape}"
-            )
-        done = done | (truncated != 0)
+        done |= truncated != 0
+    axis = time_axis if done.ndim > 1 else 0
+    valid = np.empty_like(done)
+    steps, rows = np.moveaxis(done, axis, 0), np.moveaxis(valid, axis, 0)
     first = np.asarray(prev_done) != 0
-    steps = np.moveaxis(done, time_axis if done.ndim > 1 else 0, 0)
-    if first.size != steps[:1].size:
+    if first.size != math.prod(steps.shape[1:]):
         raise ValueError(
-            f"valid_rows: prev_done must have one flag per environment "
-            f"({steps[:1].size}), got shape {first.shape}"
+            "valid_rows: prev_done must have one flag per environment "
+            f"({math.prod(steps.shape[1:])}), got shape {first.shape}"
         )
-    valid = np.empty(done.shape, bool)
-    rows = np.moveaxis(valid, time_axis if done.ndim > 1 else 0, 0)
     rows[1:] = ~steps[:-1]
-    rows[:1] = ~first.reshape(steps[:1].shape)
+    if len(rows) > 0:
+        rows[0] = ~first.reshape(steps.shape[1:])
     return valid
+
+
+def _require_like(function: str, name: str, array: Any, like: str, other: Any) -> None:
+    if array is None:
+        return
+    if not isinstance(array, np.ndarray):
+        raise TypeError(
+            f"{function}: {name} must be a NumPy array like {like}, got {type(array).__name__}"
+        )
+    if array.shape != other.shape:
+        raise ValueError(
+            f"{function}: {name} must have shape {other.shape} like {like}, got {array.shape}"
+        )
 
 
 _call_foreign: Callable[[str, tuple[Any, ...]], Any] | None = None

@@ -47,26 +47,32 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
 
 
 def _through_dlpack(function: str, arguments: tuple[Any, ...]) -> Any:
-    kind = type(arguments[0])
+    first = arguments[0]
+    if not hasattr(first, "__array_namespace__"):
+        raise TypeError(
+            f"{function}: {PARAMETERS[function][0]} must be an array that names its library in "
+            f"__array_namespace__, so that results can be given back in it; got "
+            f"{type(first).__name__}; pass np.from_dlpack(...)"
+        )
     converted = [
-        tuple(_to_numpy(function, "out", kind, x) for x in argument)
+        tuple(_to_numpy(function, f"out[{k}]", first, x) for k, x in enumerate(argument))
         if isinstance(argument, tuple)
-        else _to_numpy(function, name, kind, argument)
+        else _to_numpy(function, name, first, argument)
         for name, argument in zip(PARAMETERS[function], arguments, strict=True)
     ]
     results = FUNCTIONS[function](*converted)
-    library = arguments[0].__array_namespace__()
+    library = first.__array_namespace__()
     if isinstance(results, tuple):
         return tuple(library.from_dlpack(x) for x in results)
     return library.from_dlpack(results)
 
 
-def _to_numpy(function: str, name: str, kind: Any, argument: Any) -> Any:
-    if argument is None or isinstance(argument, (int, float, str)):
+def _to_numpy(function: str, name: str, first: Any, argument: Any) -> Any:
+    if argument is None or isinstance(argument, (int, float, str, np.generic)):
         return argument
-    if not isinstance(argument, kind):
+    if not isinstance(argument, type(first)):
         raise TypeError(
-            f"{function}: {name} must be a {kind.__name__} like the first argument, "
+            f"{function}: {name} must be a {type(first).__name__} like the first argument, "
             f"got {type(argument).__name__}"
         )
     try:

@@ -8,6 +8,7 @@ rollout.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, from_numpy
 from torch.compiler import is_compiling
@@ -79,7 +80,7 @@ def _eagerly(function: str, arguments: tuple[Any, ...], given: tuple[Any, ...]) 
             converted.append(argument.numpy())
         elif kind in _PLAIN_TYPES:
             converted.append(argument)
-        elif kind is tuple:  # out
+        elif kind is tuple and all(type(x) is Tensor for x in argument):  # out
             converted.append(tuple(x.numpy() for x in argument))
         else:
             raise TypeError(kind)
@@ -109,10 +110,25 @@ def _through_operator(function: str, prepared: tuple[Any, ...]) -> Any:
     if out is None:
         return results
     if not isinstance(results, tuple):
-        return out.copy_(results)
-    for to, result in zip(out, results, strict=True):
-        to.copy_(result)
-    return out
+        return _write(function, "out", out, results)
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise TypeError(f"{function}: out must be a tuple of two tensors")
+    return tuple(
+        _write(function, f"out[{k}]", to, result)
+        for k, (to, result) in enumerate(zip(out, results, strict=True))
+    )
+
+
+def _write(function: str, name: str, out: Tensor, result: Tensor) -> Tensor:
+    if out.dtype != result.dtype:
+        got, want = (str(x.dtype).removeprefix("torch.") for x in (out, result))
+        raise TypeError(f"{function}: {name} must be {want} like rewards, got {got}")
+    if out.shape != result.shape:
+        raise ValueError(
+            f"{function}: {name} must have shape {tuple(result.shape)} like rewards, "
+            f"got {tuple(out.shape)}"
+        )
+    return out.copy_(result)
 
 
 def _prepare(function: str, name: str, argument: Any) -> Any:
@@ -127,10 +143,22 @@ def _prepare(function: str, name: str, argument: Any) -> Any:
             raise ValueError(
                 f"{function}: {name} must be on the CPU, got {argument.device}; pass {name}.cpu()"
             )
-        half = argument.dtype in _HALF and name not in _FLAGS and not name.startswith("out")
-        return argument.float() if half else argument
-    if argument is None or isinstance(argument, (int, float, str)):
+        if argument.dtype not in _HALF:
+            return argument
+        if name.startswith("out"):
+            dtype = str(argument.dtype).removeprefix("torch.")
+            raise TypeError(f"{function}: {name} must be float32 like rewards, got {dtype}")
+        if name in _FLAGS:
+            dtype = str(argument.dtype).removeprefix("torch.")
+            raise TypeError(
+                f"{function}: {name} must be bool (or 0 and 1 in another type), got {dtype}; "
+                "cast it to bool"
+            )
+        return argument.float()
+    if type(argument) in _PLAIN_TYPES:
         return argument
+    if isinstance(argument, np.generic):
+        return argument.item()
     if isinstance(argument, tuple) and name == "out":
         return tuple(_prepare(function, f"out[{k}]", x) for k, x in enumerate(argument))
     raise TypeError(
@@ -188,8 +216,8 @@ def _empty_result(rewards: Tensor, time_axis: int) -> Tensor:
     """A tensor like the rewards, the same axis having its neighbours side by side."""
     if rewards.ndim > 1:
         stride_t, stride_n = rewards.stride(time_axis), rewards.stride(1 - time_axis)
-        batch_major = 0 < stride_t < stride_n
-        if batch_major != (time_axis == 1):
+        batch_major = bool(stride_t > 0) and bool(stride_t < stride_n)
+        if batch_major == (time_axis == 0):
             shape = (rewards.shape[1], rewards.shape[0], *rewards.shape[2:])
             return rewards.new_empty(shape).transpose(0, 1)
     return rewards.new_empty(rewards.shape)

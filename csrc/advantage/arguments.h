@@ -17,10 +17,9 @@ constexpr std::ptrdiff_t kLaneSteps = kRun / kLanes;
 constexpr std::ptrdiff_t kPart = 65536;  // steps of a long row that one thread handles
 
 // What a stretch of time does to what is carried into it: A_first = b + c A_after.
-template <typename T>
 struct Summary {
-  T b;
-  T c;
+  double b;
+  double c;
 };
 
 // Flags as people store them: bytes, or numbers; anything but 0 counts as set.

@@ -222,11 +222,12 @@ auto with_type(const py::array& array, const Body& body) {
 }
 
 py::tuple gae(const py::object& rewards, const py::object& values, const py::object& gamma,
-              const py::object& gae_lambda, const Options& options, py::ssize_t time_axis,
-              const py::object& out, bool exact) {
+              const py::object& gae_lambda, const Options& options, const py::object& time_axis,
+              const py::object& out, const py::object& exact) {
   const char* function = "gae";
   const py::array array = require_rewards(function, rewards);
-  Frame frame(function, array, time_axis);
+  Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
+  const bool serial = Argument{function, "exact"}.boolean(exact);
   Argument{function, "values"}.array(values);
   auto [advantages, returns] = require_pair(function, "(advantages, returns)", out);
   with_type(array, [&](auto number) {
@@ -234,40 +235,42 @@ py::tuple gae(const py::object& rewards, const py::object& values, const py::obj
     TransitionCall<GaeArguments<T>> call(frame, array, values, gamma, gae_lambda, options);
     call.args.advantages = frame.output<T>("out[0]", advantages);
     call.args.returns = frame.output<T>("out[1]", returns);
-    call.run(exact);
+    call.run(serial);
   });
   return py::make_tuple(std::move(advantages), std::move(returns));
 }
 
 py::object lambda_returns(const py::object& rewards, const py::object& values,
                           const py::object& gamma, const py::object& gae_lambda,
-                          const Options& options, py::ssize_t time_axis, py::object out,
-                          bool exact) {
+                          const Options& options, const py::object& time_axis, py::object out,
+                          const py::object& exact) {
   const char* function = "lambda_returns";
   const py::array array = require_rewards(function, rewards);
-  Frame frame(function, array, time_axis);
+  Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
+  const bool serial = Argument{function, "exact"}.boolean(exact);
   Argument{function, "values"}.array(values);
   with_type(array, [&](auto number) {
     using T = decltype(number);
     TransitionCall<GaeArguments<T>> call(frame, array, values, gamma, gae_lambda, options);
     call.args.returns = frame.output<T>("out", out);
-    call.run(exact);
+    call.run(serial);
   });
   return out;
 }
 
 // The advantages of a critic that says 0 everywhere, with lambda 1.
 py::object discounted_returns(const py::object& rewards, const py::object& gamma,
-                              const Options& options, py::ssize_t time_axis, py::object out,
-                              bool exact) {
+                              const Options& options, const py::object& time_axis, py::object out,
+                              const py::object& exact) {
   const char* function = "discounted_returns";
   const py::array array = require_rewards(function, rewards);
-  Frame frame(function, array, time_axis);
+  Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
+  const bool serial = Argument{function, "exact"}.boolean(exact);
   with_type(array, [&](auto number) {
     using T = decltype(number);
     TransitionCall<GaeArguments<T>> call(frame, array, py::none(), gamma, py::float_(1.0), options);
     call.args.advantages = frame.output<T>("out", out);
-    call.run(exact);
+    call.run(serial);
   });
   return out;
 }
@@ -284,10 +287,11 @@ double require_clip(const Argument& argument, const py::object& object) {
 py::tuple vtrace(const py::object& rewards, const py::object& values, const py::object& log_rhos,
                  const py::object& gamma, const py::object& gae_lambda, const py::object& rho_clip,
                  const py::object& c_clip, const py::object& pg_rho_clip, const Options& options,
-                 py::ssize_t time_axis, const py::object& out, bool exact) {
+                 const py::object& time_axis, const py::object& out, const py::object& exact) {
   const char* function = "vtrace";
   const py::array array = require_rewards(function, rewards);
-  Frame frame(function, array, time_axis);
+  Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
+  const bool serial = Argument{function, "exact"}.boolean(exact);
   Argument{function, "values"}.array(values);
   auto [vs, pg_advantages] = require_pair(function, "(vs, pg_advantages)", out);
   with_type(array, [&](auto number) {
@@ -301,7 +305,7 @@ py::tuple vtrace(const py::object& rewards, const py::object& values, const py::
     args.pg_rho_clip = require_clip({function, "pg_rho_clip"}, pg_rho_clip);
     args.vs = frame.output<T>("out[0]", vs);
     args.pg_advantages = frame.output<T>("out[1]", pg_advantages);
-    call.run(exact);
+    call.run(serial);
   });
   return py::make_tuple(std::move(vs), std::move(pg_advantages));
 }
@@ -318,8 +322,10 @@ std::vector<std::int64_t> require_starts(const py::object& object, py::ssize_t t
     argument.value_error("must have shape (B + 1,), got " + arrays::shape_text(array));
   }
   std::vector<std::int64_t> starts;
+  const auto items = static_cast<const char*>(array.data());
+  const std::ptrdiff_t stride = argument.stride(array, 0) * array.itemsize();
   for (py::ssize_t b = 0; b < array.shape(0); ++b) {
-    const void* item = static_cast<const char*>(array.data()) + b * array.strides(0);
+    const void* item = items + b * stride;
     starts.push_back(is_int32 ? *static_cast<const std::int32_t*>(item)
                               : *static_cast<const std::int64_t*>(item));
     if (b > 0 && starts[static_cast<std::size_t>(b)] < starts[static_cast<std::size_t>(b) - 1]) {
@@ -337,7 +343,7 @@ std::vector<std::int64_t> require_starts(const py::object& object, py::ssize_t t
 py::tuple token_gae(const py::object& rewards, const py::object& values, const py::object& mask,
                     const py::object& gamma, const py::object& gae_lambda, const py::object& masked,
                     const py::object& bootstrap, const py::object& cu_seqlens,
-                    const py::object& out, bool exact) {
+                    const py::object& out, const py::object& exact) {
   const char* function = "token_gae";
   const py::array array = require_rewards(function, rewards);
   const bool packed = !cu_seqlens.is_none();
@@ -349,6 +355,7 @@ py::tuple token_gae(const py::object& rewards, const py::object& values, const p
         ", got " + arrays::shape_text(array));
   }
   Frame frame(function, array, packed ? 0 : 1);
+  const bool serial = Argument{function, "exact"}.boolean(exact);
   const auto text = py::isinstance<py::str>(masked) ? masked.cast<std::string>() : "";
   if (text != "skip" && text != "decay") {
     Argument{function, "masked"}.value_error("must be 'skip' or 'decay', got " +
@@ -387,6 +394,7 @@ py::tuple token_gae(const py::object& rewards, const py::object& values, const p
       argument.require_dtype<T>(each, "rewards");
       argument.require_shape(each, {rows}, "(one per sequence)");
       args.bootstrap = argument.view1<T>(each);
+      frame.note(each);
     } else {
       one_bootstrap = static_cast<T>(Argument{function, "bootstrap"}.number(bootstrap));
       args.bootstrap = {&one_bootstrap, 0};
@@ -396,7 +404,7 @@ py::tuple token_gae(const py::object& rewards, const py::object& values, const p
     const py::ssize_t size = frame.steps() * frame.columns();
     if (size == 0) return;
     const arrays::ReleaseGil release(size >= kReleaseFrom);
-    run_tokens(args, exact);
+    run_tokens(args, serial);
   });
   return py::make_tuple(std::move(advantages), std::move(returns));
 }
@@ -410,7 +418,7 @@ void bind_advantage(py::module_& m) {
         [](Object rewards, Object values, Object gamma, Object gae_lambda, Object last_values,
            Object next_values, Object terminated, Object truncated, Object final_values,
            Object on_truncation, Object episode_starts, Object last_done, Object prev_done,
-           py::ssize_t time_axis, Object out, bool exact) {
+           const py::object& time_axis, Object out, const py::object& exact) {
           return gae(rewards, values, gamma, gae_lambda,
                      {last_values, next_values, terminated, truncated, final_values, on_truncation,
                       episode_starts, last_done, prev_done},
@@ -420,7 +428,7 @@ void bind_advantage(py::module_& m) {
         [](Object rewards, Object values, Object gamma, Object gae_lambda, Object last_values,
            Object next_values, Object terminated, Object truncated, Object final_values,
            Object on_truncation, Object episode_starts, Object last_done, Object prev_done,
-           py::ssize_t time_axis, Object out, bool exact) {
+           const py::object& time_axis, Object out, const py::object& exact) {
           return lambda_returns(rewards, values, gamma, gae_lambda,
                                 {last_values, next_values, terminated, truncated, final_values,
                                  on_truncation, episode_starts, last_done, prev_done},
@@ -429,7 +437,7 @@ void bind_advantage(py::module_& m) {
   m.def("discounted_returns",
         [](Object rewards, Object gamma, Object last_values, Object terminated, Object truncated,
            Object final_values, Object on_truncation, Object episode_starts, Object last_done,
-           Object prev_done, py::ssize_t time_axis, Object out, bool exact) {
+           Object prev_done, const py::object& time_axis, Object out, const py::object& exact) {
           return discounted_returns(rewards, gamma,
                                     {last_values, py::none(), terminated, truncated, final_values,
                                      on_truncation, episode_starts, last_done, prev_done},
@@ -440,7 +448,7 @@ void bind_advantage(py::module_& m) {
            Object rho_clip, Object c_clip, Object pg_rho_clip, Object last_values,
            Object next_values, Object terminated, Object truncated, Object final_values,
            Object on_truncation, Object episode_starts, Object last_done, Object prev_done,
-           py::ssize_t time_axis, Object out, bool exact) {
+           const py::object& time_axis, Object out, const py::object& exact) {
           return vtrace(rewards, values, log_rhos, gamma, gae_lambda, rho_clip, c_clip, pg_rho_clip,
                         {last_values, next_values, terminated, truncated, final_values,
                          on_truncation, episode_starts, last_done, prev_done},

@@ -11,16 +11,14 @@ namespace ppo {
 // The ways through [T, N] of drivers.h.
 template <typename Arguments>
 struct Drivers {
-  using T = typename Arguments::Value;
-
   // Columns [begin, end), in the serial order.
   void (*columns)(const Arguments&, std::ptrdiff_t begin, std::ptrdiff_t end);
   // Rows [begin * kLanes, end * kLanes), in the serial order.
   void (*rows)(const Arguments&, std::ptrdiff_t begin, std::ptrdiff_t end);
   // A scan along time, over parts: unit u is part u % parts of row u / parts.
-  void (*summaries)(const Arguments&, std::ptrdiff_t parts, Summary<T>* out, std::ptrdiff_t begin,
+  void (*summaries)(const Arguments&, std::ptrdiff_t parts, Summary* out, std::ptrdiff_t begin,
                     std::ptrdiff_t end);
-  void (*scan)(const Arguments&, std::ptrdiff_t parts, const T* carries, std::ptrdiff_t begin,
+  void (*scan)(const Arguments&, std::ptrdiff_t parts, const double* carries, std::ptrdiff_t begin,
                std::ptrdiff_t end);
 };
 

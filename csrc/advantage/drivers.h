@@ -110,12 +110,6 @@ Span segment_tiles(Estimator& estimator, std::ptrdiff_t n, std::ptrdiff_t t, Til
   return span;
 }
 
-// The summary of one stretch and the one behind it.
-template <typename T>
-PPO_HD Summary<T> joined(const Summary<T>& first, const Summary<T>& later) {
-  return {carried_out(first, later.b), first.c * later.c};
-}
-
 // What is carried over a part decays. Below this it is lost in the rounding of even the largest
 // number that T has, so that the rest of the part need not be read.
 template <typename T>
@@ -123,8 +117,7 @@ constexpr double kNegligible = std::numeric_limits<T>::min() * std::numeric_limi
 
 // Summaries of parts of rows, kPart steps each: part p of row n is at [n * parts + p].
 template <typename Estimator, typename Arguments>
-void drive_summaries(const Arguments& a, std::ptrdiff_t parts,
-                     Summary<typename Arguments::Value>* out, std::ptrdiff_t begin,
+void drive_summaries(const Arguments& a, std::ptrdiff_t parts, Summary* out, std::ptrdiff_t begin,
                      std::ptrdiff_t end) {
   using T = typename Arguments::Value;
   Estimator estimator(a);
@@ -134,20 +127,20 @@ void drive_summaries(const Arguments& a, std::ptrdiff_t parts,
     const std::ptrdiff_t n = unit / parts;
     const std::ptrdiff_t first = unit % parts * kPart;
     const std::ptrdiff_t last = std::min(first + kPart, estimator.num_steps(n));
-    Summary<T> blocks[kPart / kRun];
+    Summary blocks[kPart / kRun];
     std::ptrdiff_t count = 0;
     double remaining = 1;
-    for (std::ptrdiff_t t = first; t < last && remaining > kNegligible<T>; t += kRun) {
-      Summary<T> segments[kLanes];
+    for (std::ptrdiff_t t = first; t < last && !(remaining <= kNegligible<T>); t += kRun) {
+      Summary segments[kLanes];
       estimator.start(n, 1, std::min(t + kRun, last));
       segment_tiles(estimator, n, t, tiles);
       summarize_lanes(tiles.delta, tiles.coefficient, segments);
-      Summary<T> block = segments[kLanes - 1];
+      Summary block = segments[kLanes - 1];
       for (std::ptrdiff_t l = kLanes - 2; l >= 0; --l) block = joined(segments[l], block);
       blocks[count++] = block;
-      remaining *= static_cast<double>(block.c);
+      remaining *= block.c;
     }
-    Summary<T> part = {T(0), remaining > kNegligible<T> ? T(1) : T(0)};
+    Summary part = {0, remaining <= kNegligible<T> ? 0.0 : 1.0};
     while (count-- > 0) part = joined(blocks[count], part);
     out[unit] = part;
   }
@@ -155,7 +148,7 @@ void drive_summaries(const Arguments& a, std::ptrdiff_t parts,
 
 // Results of parts of rows; carries[n * parts + p] is what comes into part p of row n.
 template <typename Estimator, typename Arguments>
-void drive_scan(const Arguments& a, std::ptrdiff_t parts, const typename Arguments::Value* carries,
+void drive_scan(const Arguments& a, std::ptrdiff_t parts, const double* carries,
                 std::ptrdiff_t begin, std::ptrdiff_t end) {
   using T = typename Arguments::Value;
   Estimator estimator(a);
@@ -165,22 +158,20 @@ void drive_scan(const Arguments& a, std::ptrdiff_t parts, const typename Argumen
     const std::ptrdiff_t n = unit / parts;
     const std::ptrdiff_t first = unit % parts * kPart;
     const std::ptrdiff_t last = std::min(first + kPart, estimator.num_steps(n));
-    T carry = carries[unit];
+    double carry = carries[unit];
     estimator.start(n, 1, last);
     for (std::ptrdiff_t t = first + (last - 1 - first) / kRun * kRun; t >= first; t -= kRun) {
       const Span span = segment_tiles(estimator, n, t, tiles);
-      Summary<T> segments[kLanes];
+      Summary segments[kLanes];
       summarize_lanes(tiles.delta, tiles.coefficient, segments);
-      T* incoming = tiles.advantage + kLaneSteps * kLanes;
-      incoming[kLanes - 1] = carry;
-      for (std::ptrdiff_t l = kLanes - 1; l > 0; --l) {
-        incoming[l - 1] = carried_out(segments[l], incoming[l]);
+      advantage[kRun] = static_cast<T>(carry);
+      for (std::ptrdiff_t l = kLanes - 1; l >= 0; --l) {
+        tiles.advantage[kRun + l] = static_cast<T>(carry);
+        carry = carried_out(segments[l], carry);
       }
       recur_lanes(tiles.delta, tiles.coefficient, tiles.advantage, kLaneSteps);
       transpose(tiles.advantage, kLanes, kLaneSteps, kLanes, advantage, kLaneSteps);
-      advantage[kRun] = carry;
       estimator.back(span, advantage, advantage + 1);
-      carry = carried_out(segments[0], incoming[0]);
     }
   }
 }

@@ -33,8 +33,12 @@ FlagType require_flag_type(const Argument& argument, const py::array& array) {
       Argument::holds<std::int8_t>(array)) {
     return FlagType::kByte;
   }
-  if (Argument::holds<std::int32_t>(array)) return FlagType::kInt32;
-  if (Argument::holds<std::int64_t>(array)) return FlagType::kInt64;
+  if (Argument::holds<std::int32_t>(array) || Argument::holds<std::uint32_t>(array)) {
+    return FlagType::kInt32;
+  }
+  if (Argument::holds<std::int64_t>(array) || Argument::holds<std::uint64_t>(array)) {
+    return FlagType::kInt64;
+  }
   if (Argument::holds<float>(array)) return FlagType::kFloat;
   if (Argument::holds<double>(array)) return FlagType::kDouble;
   argument.type_error("must be bool (or 0 and 1 in another type), got " +
@@ -49,9 +53,11 @@ std::vector<double> require_lambda(const Argument& argument, const py::handle& o
   const auto array = py::reinterpret_borrow<py::array>(object);
   const bool float32 = argument.is_float32(array);
   argument.require_shape(array, {columns}, per);
+  const auto numbers = static_cast<const char*>(array.data());
+  const std::ptrdiff_t stride = argument.stride(array, 0) * array.itemsize();
   std::vector<double> result;
   for (py::ssize_t n = 0; n < columns; ++n) {
-    const void* item = static_cast<const char*>(array.data()) + n * array.strides(0);
+    const void* item = numbers + n * stride;
     const double value = float32 ? static_cast<double>(*static_cast<const float*>(item))
                                  : *static_cast<const double*>(item);
     if (!(value >= 0.0 && value <= 1.0)) {
@@ -133,9 +139,10 @@ FlagView Frame::flags(const char* name, const py::handle& object) {
 
 FlagView Frame::flags_per_column(const char* name, const py::handle& object, std::uint8_t& scalar) {
   const Argument argument{function_, name};
-  if (PyBool_Check(object.ptr())) {
+  const bool is_number = PyLong_CheckExact(object.ptr()) || PyFloat_Check(object.ptr());
+  if (!is_number && arrays::is_scalar(object)) {  // True, np.bool_(True)
     if (columns_ != 1) refuse_scalar(argument);
-    scalar = object.ptr() == Py_True;
+    scalar = argument.number(object) != 0;
     return {&scalar, 0, 0, FlagType::kByte};
   }
   const py::array array = argument.array(object);

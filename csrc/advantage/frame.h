@@ -64,7 +64,7 @@ class Frame {
   template <typename T>
   View2<const T> per_column(const char* name, const py::handle& object, T& scalar) {
     const Argument argument{function_, name};
-    if (PyFloat_CheckExact(object.ptr()) || PyLong_CheckExact(object.ptr())) {
+    if (arrays::is_scalar(object)) {
       if (columns_ != 1) refuse_scalar(argument);
       scalar = static_cast<T>(argument.number(object));
       return {&scalar, 0, 0};
@@ -74,6 +74,9 @@ class Frame {
     note(array);
     return {static_cast<const T*>(array.data()), 0, axis < 0 ? 0 : argument.stride(array, axis)};
   }
+
+  // Keeps outputs apart from an input that this class did not read.
+  void note(const py::array& array) { seen_.push_back(array.ptr()); }
 
   FlagView flags(const char* name, const py::handle& object);
   FlagView flags_per_column(const char* name, const py::handle& object, std::uint8_t& scalar);
@@ -119,7 +122,6 @@ class Frame {
   py::array make_output(const py::dtype& dtype) const;
   // An output must not share memory with what was seen before it.
   void require_apart(const Argument& argument, const py::array& array) const;
-  void note(const py::array& array) { seen_.push_back(array.ptr()); }
 
   const char* function_;
   py::array rewards_;

@@ -71,38 +71,45 @@ void recur_tile(const T* __restrict delta, const T* __restrict coefficient, T* a
 
 // What a stretch of time hands on of what is carried into it. A coefficient of zero cuts, whatever
 // is carried in.
-template <typename T>
-PPO_HD T carried_out(const Summary<T>& stretch, T carry) {
-  const T carried = stretch.b + stretch.c * carry;
-  return stretch.c == T(0) ? stretch.b : carried;
+PPO_HD double carried_out(const Summary& stretch, double carry) {
+  const double carried = stretch.b + stretch.c * carry;
+  return stretch.c == 0 ? stretch.b : carried;
 }
 
-// Summaries of kLanes segments of kLaneSteps each; tiles are [kLaneSteps, kLanes].
+// The summary of one stretch and the one behind it.
+PPO_HD Summary joined(const Summary& first, const Summary& later) {
+  return {carried_out(first, later.b), first.c == 0 ? 0 : first.c * later.c};
+}
+
+// Summaries of kLanes segments of kLaneSteps each; tiles are [kLaneSteps, kLanes]. Products of
+// coefficients are formed in double: in float they are off by the same amount in every segment,
+// which adds up over a long row.
 template <typename T>
 PPO_HD void summarize_lanes(const T* __restrict delta, const T* __restrict coefficient,
-                            Summary<T>* __restrict summaries) {
+                            Summary* __restrict summaries) {
   constexpr std::ptrdiff_t kSize = kVectorSize<T>;
-  const Vector<T> zero = {};
-  Vector<T> b[kLanes / kSize];
-  Vector<T> c[kLanes / kSize];
-  for (std::ptrdiff_t k = 0; k < kLanes / kSize; ++k) {
-    b[k] = zero;
-    c[k] = zero + T(1);
-  }
+  constexpr std::ptrdiff_t kDoubles = kVectorSize<double>;
+  const Vector<double> zero = {};
+  Vector<T> b[kLanes / kSize] = {};
+  Vector<double> c[kLanes / kDoubles];
+  for (auto& x : c) x = zero + 1.0;
   for (std::ptrdiff_t i = (kLaneSteps - 1) * kLanes; i >= 0; i -= kLanes) {
     for (std::ptrdiff_t k = 0; k < kLanes / kSize; ++k) {
-      const Vector<T> here = load(coefficient + i + k * kSize);
-      recur(load(delta + i + k * kSize), here, b[k]);
-      c[k] *= here < zero ? zero : here;
+      recur(load(delta + i + k * kSize), load(coefficient + i + k * kSize), b[k]);
+    }
+    for (std::ptrdiff_t k = 0; k < kLanes / kDoubles; ++k) {
+      const Vector<double> here = load_double(coefficient + i + k * kDoubles);
+      const Vector<double> product = c[k] * here;
+      c[k] = here < zero ? zero : product;
     }
   }
   T lanes_b[kLanes];
-  T lanes_c[kLanes];
-  for (std::ptrdiff_t k = 0; k < kLanes / kSize; ++k) {
-    at(lanes_b + k * kSize) = b[k];
-    at(lanes_c + k * kSize) = c[k];
+  double lanes_c[kLanes];
+  for (std::ptrdiff_t k = 0; k < kLanes / kSize; ++k) at(lanes_b + k * kSize) = b[k];
+  for (std::ptrdiff_t k = 0; k < kLanes / kDoubles; ++k) at(lanes_c + k * kDoubles) = c[k];
+  for (std::ptrdiff_t l = 0; l < kLanes; ++l) {
+    summaries[l] = {static_cast<double>(lanes_b[l]), lanes_c[l]};
   }
-  for (std::ptrdiff_t l = 0; l < kLanes; ++l) summaries[l] = {lanes_b[l], lanes_c[l]};
 }
 
 }  // namespace ppo::inline PPO_ISA

@@ -26,11 +26,10 @@ constexpr std::ptrdiff_t kColumnBlock = 512;
 
 template <typename Arguments>
 void scan_rows(const Arguments& a, const Drivers<Arguments>& drivers, int threads) {
-  using T = typename Arguments::Value;
   const std::ptrdiff_t parts = (a.num_steps + kPart - 1) / kPart;
   const std::ptrdiff_t units = a.num_columns * parts;
-  std::vector<Summary<T>> summaries(static_cast<std::size_t>(units));
-  std::vector<T> carries(static_cast<std::size_t>(units), T(0));
+  std::vector<Summary> summaries(static_cast<std::size_t>(units));
+  std::vector<double> carries(static_cast<std::size_t>(units), 0.0);
   if (parts > 1) {
     parallel_for(0, units, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       drivers.summaries(a, parts, summaries.data(), begin, end);

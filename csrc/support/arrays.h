@@ -3,6 +3,7 @@
 // Nothing is copied or converted silently.
 #pragma once
 
+#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -28,6 +29,17 @@ inline std::string shape_text(const py::array& array) {
 
 inline std::string dtype_text(const py::array& array) {
   return py::str(array.dtype()).cast<std::string>();
+}
+
+// A number: Python's own, or a NumPy scalar such as np.float32(1).
+inline bool is_scalar(const py::handle& object) {
+  if (PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr())) return true;
+  if (object.is_none() || py::isinstance<py::array>(object)) return false;
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> generic;
+  return py::isinstance(object, generic
+                                    .call_once_and_store_result(
+                                        [] { return py::module_::import("numpy").attr("generic"); })
+                                    .get_stored());
 }
 
 // An argument on its way into a kernel: who asks for it, under what name.
@@ -119,6 +131,20 @@ struct Argument {
     if (value == -1.0 && PyErr_Occurred()) {
       PyErr_Clear();
       type_error("must be a number, got " + describe(object));
+    }
+    return value;
+  }
+
+  bool boolean(const py::handle& object) const {
+    if (object.ptr() == Py_True || object.ptr() == Py_False) return object.ptr() == Py_True;
+    type_error("must be True or False, got " + describe(object));
+  }
+
+  py::ssize_t integer(const py::handle& object) const {
+    const py::ssize_t value = PyNumber_AsSsize_t(object.ptr(), PyExc_OverflowError);
+    if (value == -1 && PyErr_Occurred()) {
+      PyErr_Clear();
+      type_error("must be an integer, got " + describe(object));
     }
     return value;
   }

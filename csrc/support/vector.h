@@ -47,6 +47,17 @@ template <typename T>
 PPO_HD const Vector<T>& load(const T* from) {
   return *reinterpret_cast<const Vector<T>*>(from);
 }
+// kVectorSize<double> numbers as doubles.
+template <typename T>
+PPO_HD Vector<double> load_double(const T* from) {
+#if defined(__GNUC__)
+  typedef T Narrow
+      __attribute__((vector_size(kVectorSize<double> * sizeof(T)), aligned(alignof(T)), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const Narrow*>(from), Vector<double>);
+#else
+  return static_cast<double>(*from);
+#endif
+}
 template <typename T>
 PPO_HD Vector<T>& at(T* to) {
   return *reinterpret_cast<Vector<T>*>(to);
