@@ -364,6 +364,7 @@ def test_two_threads_cannot_corrupt_an_environment():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX, if a test has loaded it, is against forks
 def test_works_after_fork():
     env = make(5000, num_threads=3)
     action = np.zeros(5000, np.int64)
