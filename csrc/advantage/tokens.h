@@ -98,11 +98,21 @@ class TokenEstimator {
     const T* rewards = fetch<T>(row(a_.rewards, n), run, rewards_, nullptr);
     const T* values = fetch<T>(row(a_.values, n), run, values_, nullptr);
     const std::uint8_t* mask = fetch(row(a_.mask, n), run, mask_, nullptr);
+    std::uint8_t all = 1;
+    for (std::ptrdiff_t i = 0; i < run.steps; ++i) {
+      all = static_cast<std::uint8_t>(all & (mask[i] != 0));
+    }
     T behind = next;
-    for (std::ptrdiff_t i = run.steps - 1; i >= 0; --i) {
-      after_[i] = behind;
-      const T passed = a_.skip ? behind : T(0);
-      behind = mask[i] != 0 ? values[i] : passed;
+    if (all) {  // most runs lie within a response
+      after_[run.steps - 1] = next;
+      for (std::ptrdiff_t i = 0; i + 1 < run.steps; ++i) after_[i] = values[i + 1];
+      behind = values[0];
+    } else {
+      for (std::ptrdiff_t i = run.steps - 1; i >= 0; --i) {
+        after_[i] = behind;
+        const T passed = a_.skip ? behind : T(0);
+        behind = mask[i] != 0 ? values[i] : passed;
+      }
     }
     next = behind;
 

@@ -1,9 +1,10 @@
 """Time of one call that computes advantages and returns: ours, and whoever a caller adds.
 
 The floor is traffic: an element takes 17 bytes at least (reward, value and flag in, advantage and
-return out), so each of our times is printed with its share of the bandwidth that a copy reaches in
-the same run. Small shapes are all call overhead; large ones may be shared among threads, which a
-copy is not, and then exceed 100%.
+return out), so each of our times is printed with its share of the bandwidth that copies reach in
+the same run: one of the rewards alone, which may fit a cache where GAE does not, and one of as
+many bytes. Small shapes are all call overhead; large ones may be shared among threads, which a copy
+is not, and then exceed 100%.
 """
 
 import json
@@ -35,7 +36,8 @@ TOKEN_SHAPES = ((4, 8192), (64, 4096))
 OURS = "ppo_fast"
 GAMMA, GAE_LAMBDA = 0.99, 0.95
 _FACTORS: dict[str, Any] = {"gamma": GAMMA, "gae_lambda": GAE_LAMBDA}
-_COPY = "copy"
+_COPY = "copy of the rewards"
+_COPY_ALL = "copy of as many bytes"
 _TOLERANCE = 1e-4
 _SLOW = 1.0  # seconds; a slower contender is not called again
 _BYTES = 17  # that an element takes at least
@@ -135,15 +137,21 @@ class Result:
     called_once: frozenset[str]
     """Those too slow to be called again."""
     copy_seconds: float
-    """Of a copy of as many float32 as there are elements."""
+    """Of a copy of the rewards: 8 bytes an element, in and out."""
+    copy_all_seconds: float
+    """Of a copy that moves 17 bytes an element, in and out, as GAE must."""
 
     def ratio(self, name: str) -> float:
         """How many times as long as ours it takes."""
         return self.seconds[name] / self.seconds[OURS]
 
     def copy_share(self, name: str) -> float:
-        """Bandwidth, at 17 bytes an element, over that of the copy."""
+        """Bandwidth, at 17 bytes an element, over that of a copy of the rewards."""
         return (_BYTES / self.seconds[name]) / (_COPY_BYTES / self.copy_seconds)
+
+    def copy_all_share(self, name: str) -> float:
+        """Time of a copy of as many bytes, which needs as much cache, over that of a call."""
+        return self.copy_all_seconds / self.seconds[name]
 
 
 def bench_advantage(
@@ -195,10 +203,12 @@ def _measure(problem: Problem, makers: Mapping[str, Maker], seconds: float) -> R
         else:
             calls[name] = contender.call
     calls[_COPY] = partial(np.copyto, np.empty_like(problem.rewards), problem.rewards)
+    half = np.ones(max(1, problem.rewards.size * _BYTES // 2), np.uint8)
+    calls[_COPY_ALL] = partial(np.copyto, np.empty_like(half), half)
     times = time_in_turns(calls, seconds)
-    copy_seconds = times.pop(_COPY)
+    copies = (times.pop(_COPY), times.pop(_COPY_ALL))
     ordered = {name: {**times, **slow}[name] for name in makers if name in times or name in slow}
-    return Result(problem, ordered, frozenset(slow), copy_seconds)
+    return Result(problem, ordered, frozenset(slow), *copies)
 
 
 def _check(name: str, problem: Problem, answer: tuple[Any, Any], truth: tuple[Any, Any]) -> None:
@@ -293,10 +303,15 @@ def _table(result: Result) -> str:
     rows = []
     for name, seconds in result.seconds.items():
         mark = "*" if name in result.called_once else " "
-        share = f"{result.copy_share(name):.0%}" if name.startswith(OURS) else ""
-        rows.append([name, f"{seconds * 1e6:,.1f}{mark}", f"{result.ratio(name):,.2f}", share])
-    rows.append([_COPY, f"{result.copy_seconds * 1e6:,.1f} ", "", ""])
-    header = ["", "us per call ", f"it / {OURS}", "share of copy"]
+        ours = name.startswith(OURS)
+        share = f"{result.copy_share(name):.0%}" if ours else ""
+        share_all = f"{result.copy_all_share(name):.0%}" if ours else ""
+        rows.append(
+            [name, f"{seconds * 1e6:,.1f}{mark}", f"{result.ratio(name):,.2f}", share, share_all]
+        )
+    for name, seconds in ((_COPY, result.copy_seconds), (_COPY_ALL, result.copy_all_seconds)):
+        rows.append([name, f"{seconds * 1e6:,.1f} ", "", "", ""])
+    header = ["", "us per call ", f"it / {OURS}", "share of copy", "of as many bytes"]
     return table(result.problem.title, header, rows)
 
 
@@ -315,11 +330,13 @@ def _record(result: Result) -> dict[str, object]:
         "kind": "rollout" if result.problem.mask is None else "tokens",
         "shape": list(result.problem.rewards.shape),
         "copy_seconds": result.copy_seconds,
+        "copy_all_seconds": result.copy_all_seconds,
         "contenders": {
             name: {
                 "seconds": seconds,
                 "ratio": result.ratio(name),
                 "share_of_copy": result.copy_share(name),
+                "share_of_copy_of_as_many_bytes": result.copy_all_share(name),
                 "called_once": name in result.called_once,
             }
             for name, seconds in result.seconds.items()
