@@ -99,14 +99,14 @@ def gae(
         R_t     = A_t + V_t
 
     float32 results are those of the plain float32 loop, bit for bit. Only rows of 4,096 steps and
-    more, fewer than 32 of them and contiguous in time, are computed in parallel along time, and
-    then agree to rounding; `exact` keeps to the loop there too. Results depend neither on the
-    number of threads nor on the processor.
+    more, fewer than 32 of them and batch-major in memory (or a single one), are computed in
+    parallel along time. They then agree to rounding if all numbers are finite; `exact` keeps to the
+    loop there too. Results depend neither on the number of threads nor on the processor.
 
     Parameters
     ----------
     rewards
-        [T, N]; see the module for shapes, dtypes and layouts.
+        [T, N]; see `help(ppo_fast.advantage)` for shapes, dtypes and layouts.
     values
         [T, N]: V of the observation that each step started from; or [T + 1, N].
     gamma
@@ -114,9 +114,9 @@ def gae(
     gae_lambda
         Trades bias (0) for variance (1), in [0, 1]; one number, or one per environment [N].
     last_values, next_values
-        What follows a step; see the module.
+        What follows a step; see `help(ppo_fast.advantage)`.
     terminated, truncated, final_values, on_truncation, episode_starts, last_done, prev_done
-        Where episodes end; see the module.
+        Where episodes end; see `help(ppo_fast.advantage)`.
     time_axis
         0 for [T, N], 1 for [N, T]. Never guessed.
     out
@@ -356,8 +356,8 @@ def token_gae(
         [B, L]: sequences, tokens. Or [tokens], all sequences one behind the other, with
         `cu_seqlens`.
     mask
-        Like the rewards; flags (see the module): set for tokens that count, e.g. those of the
-        response.
+        Like the rewards; flags (see `help(ppo_fast.advantage)`), set for tokens that count, e.g.
+        those of the response.
     gamma
         Discount per token, in [0, 1].
     gae_lambda
@@ -372,7 +372,7 @@ def token_gae(
     out
         Pair of arrays like the rewards to write advantages and returns into.
     exact
-        Keep to the serial order for long rows as well; see `gae`.
+        Keep to the serial order for sequences of 4,096 tokens and more as well; see `gae`.
 
     Returns
     -------
@@ -483,6 +483,9 @@ def _valid_rows(terminated: Any, truncated: Any, prev_done: Any, time_axis: Any)
     if terminated.ndim == 0:
         raise ValueError("valid_rows: terminated must have shape (T, N) or (T,), got ()")
     _require_like("valid_rows", "truncated", truncated, "terminated", terminated)
+    for name, flags in (("terminated", terminated), ("prev_done", np.asarray(prev_done))):
+        if flags.dtype.kind not in "biuf":
+            raise TypeError(f"valid_rows: {name} must be bool, got {flags.dtype}; cast it to bool")
     done = terminated != 0
     if truncated is not None:
         done |= truncated != 0

@@ -78,7 +78,10 @@ def _to_numpy(function: str, name: str, first: Any, argument: Any) -> Any:
     try:
         return np.from_dlpack(argument)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise TypeError(f"{function}: {name} cannot be read on the CPU: {error}") from None
+        raise TypeError(
+            f"{function}: {name} cannot be read on the CPU: {error}; NumPy must know its dtype, "
+            "and it must not be traced (jit, grad, vmap)"
+        ) from None
 
 
 _TRANSITIONS = (

@@ -1,8 +1,8 @@
 """The advantage kernels for torch: `torch.ops.ppo_fast.gae` and its siblings, with fake kernels.
 
 In eager mode plain CPU tensors go straight to the kernels, without a copy: the operators exist for
-`torch.compile` and other tracers, and a trip through torch's dispatcher takes as long as a small
-rollout.
+`torch.compile`, `torch.export` and fake tensors, and a trip through torch's dispatcher takes as
+long as a small rollout.
 """
 
 from collections.abc import Callable
@@ -51,6 +51,7 @@ _PLAIN = {
 _FLAGS = frozenset(
     {"terminated", "truncated", "episode_starts", "last_done", "prev_done", "mask", "valid"}
 )
+_NUMBERS = frozenset(_TENSORS) - _FLAGS - {"cu_seqlens"}
 _PAIRS = frozenset({"gae", "vtrace", "token_gae"})
 _WITH_OUT = frozenset(name for name, parameters in PARAMETERS.items() if "out" in parameters)
 
@@ -144,6 +145,12 @@ def _prepare(function: str, name: str, argument: Any) -> Any:
                 f"{function}: {name} must be on the CPU, got {argument.device}; pass {name}.cpu()"
             )
         if argument.dtype not in _HALF:
+            if name in _NUMBERS and argument.dtype not in (torch.float32, torch.float64):
+                dtype = str(argument.dtype).removeprefix("torch.")
+                raise TypeError(
+                    f"{function}: {name} must be float32 or float64, got {dtype}; "
+                    f"cast with {name}.float()"
+                )
             return argument
         if name.startswith("out"):
             dtype = str(argument.dtype).removeprefix("torch.")
@@ -155,6 +162,8 @@ def _prepare(function: str, name: str, argument: Any) -> Any:
                 "cast it to bool"
             )
         return argument.float()
+    if argument is None and _TENSORS.get(name) == "Tensor":
+        raise TypeError(f"{function}: {name} is missing, got None")
     if type(argument) in _PLAIN_TYPES:
         return argument
     if isinstance(argument, np.generic):
@@ -193,7 +202,10 @@ def _kernel(function: str) -> Callable[..., Any]:
         results = FUNCTIONS[function](*arguments)
         if isinstance(results, tuple):
             return tuple(from_numpy(x) for x in results)
-        return from_numpy(results)
+        if "out" in names:
+            return from_numpy(results)
+        # normalize and valid_rows: in the layout that the fake kernel promises
+        return _like_first(flat[0], results.dtype == bool).copy_(from_numpy(results))
 
     return kernel
 
@@ -201,15 +213,17 @@ def _kernel(function: str) -> Callable[..., Any]:
 def _fake(function: str) -> Callable[..., Any]:
     def fake(*flat: Any) -> Any:
         first = flat[0]
-        if function == "normalize":
-            return torch.empty_like(first)
-        if function == "valid_rows":
-            return torch.empty_like(first, dtype=torch.bool)
+        if function not in _WITH_OUT:
+            return _like_first(first, function == "valid_rows")
         time_axis = 1 if function == "token_gae" else flat[-2]
         result = _empty_result(first, time_axis)
         return (result, _empty_result(first, time_axis)) if function in _PAIRS else result
 
     return fake
+
+
+def _like_first(first: Tensor, flags: bool) -> Tensor:
+    return torch.empty_like(first, dtype=torch.bool if flags else None)
 
 
 def _empty_result(rewards: Tensor, time_axis: int) -> Tensor:

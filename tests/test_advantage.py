@@ -630,3 +630,25 @@ assert returns.tolist() == [[1.5], [1.0]], returns
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 5])
+@pytest.mark.parametrize("num_envs", [1, 3, 40])
+@pytest.mark.parametrize("row", [0, 1, -1])
+@pytest.mark.parametrize("time_axis", [0, 1])
+def test_last_rows_that_are_rows_of_other_arrays(num_steps, num_envs, row, time_axis):
+    # What stands behind the last step may lie in the same memory as what stands behind another.
+    rng = np.random.default_rng(num_steps)
+    shape = (num_steps, num_envs)
+    rewards, values = rng.normal(size=(2, *shape)).astype(np.float32)
+    starts = rng.random(shape) < 0.3
+    row = min(row, num_steps - 1)
+    ends = {"episode_starts": starts, "last_done": starts[row], "last_values": values[row]}
+    apart = {name: array.copy() for name, array in ends.items()}
+    factors = {"gamma": 0.9, "gae_lambda": 0.8}
+    expected = reference.gae(rewards, values, **apart, **factors)
+    if time_axis == 1:
+        rewards, values, ends["episode_starts"] = rewards.T, values.T, starts.T
+        expected = [x.T for x in expected]
+    ours = ppo_fast.gae(rewards, values, **ends, **factors, time_axis=time_axis)
+    assert_same_bits(ours, expected)

@@ -511,7 +511,7 @@ def test_resume_of_a_finished_run(finished):
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
 def test_a_run_stopped_while_it_is_evaluated_can_be_completed(tmp_path):
     out = tmp_path / "run"
-    fields = LONG | {"total_steps": 512, "eval_episodes": 2000}
+    fields = LONG | {"total_steps": 512, "eval_episodes": 20_000}
     picture = out / "learning_curve.png"
     # Evaluation begins when the picture is whole.
     thread = interrupt_when(lambda: picture.exists() and b"IEND" in picture.read_bytes())
@@ -520,7 +520,7 @@ def test_a_run_stopped_while_it_is_evaluated_can_be_completed(tmp_path):
     thread.join()
     assert not (out / "summary.json").exists()
     ppo_fast.train(resume=out)
-    assert json.loads((out / "summary.json").read_text())["eval_episodes"] == 2000
+    assert json.loads((out / "summary.json").read_text())["eval_episodes"] == 20_000
 
 
 # Checkpoints that are damaged or not ours

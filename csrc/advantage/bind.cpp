@@ -388,7 +388,8 @@ py::tuple token_gae(const py::object& rewards, const py::object& values, const p
       }
     }
     T one_bootstrap = T(0);
-    if (py::isinstance<py::array>(bootstrap)) {
+    if (py::isinstance<py::array>(bootstrap) &&
+        py::reinterpret_borrow<py::array>(bootstrap).ndim() > 0) {
       const Argument argument{function, "bootstrap"};
       const py::array each = argument.array(bootstrap);
       argument.require_dtype<T>(each, "rewards");

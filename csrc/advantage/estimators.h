@@ -77,7 +77,11 @@ class TransitionReader {
   const Item* after(const View& view, const View& last_view, const Span& s, Item* scratch,
                     const Item* absent) const {
     const bool has_last = s.t + s.steps == a_.num_steps;
-    if (!has_last || last_view.data == view.data) return fetch(view, s, scratch, absent);
+    // The same view: the last step is not apart. (The same address alone says nothing: last_values
+    // may be a row of values.)
+    const bool is_one = last_view.data == view.data && last_view.stride_t == view.stride_t &&
+                        last_view.stride_n == view.stride_n;
+    if (!has_last || is_one) return fetch(view, s, scratch, absent);
     if (s.steps == 1) return fetch(last_view, s, scratch, absent);
     const bool by_step = s.order == Order::kStepByStep;
     const std::ptrdiff_t parts = by_step ? 1 : s.columns;

@@ -1,6 +1,5 @@
 #include "advantage/frame.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 

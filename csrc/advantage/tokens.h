@@ -80,6 +80,14 @@ class TokenEstimator {
 
   T value_from(std::ptrdiff_t n, std::ptrdiff_t t) {
     const std::ptrdiff_t length = num_steps(n);
+    // A scan asks for one block after the other: what was found once need not be searched again.
+    if (n != known_row_ || t < known_from_ || t > known_at_) {
+      known_row_ = n;
+      known_from_ = t;
+      known_at_ = length;
+    } else {
+      t = known_at_;
+    }
     while (t < length) {
       const Span run = {t, length - t < kRun ? length - t : kRun, 0, 1};
       const std::uint8_t* mask = fetch(row(a_.mask, n), run, mask_, nullptr);
@@ -87,6 +95,7 @@ class TokenEstimator {
       while (i < run.steps && mask[i] == 0 && a_.skip) ++i;
       if (i < run.steps) {
         const Span one = {t + i, 1, 0, 1};
+        known_at_ = t + i;
         return mask[i] != 0 ? *fetch<T>(row(a_.values, n), one, values_, nullptr) : T(0);
       }
       t += run.steps;
@@ -149,6 +158,9 @@ class TokenEstimator {
   const Arguments& a_;
   T gamma_;
   T next_[kLanes];
+  std::ptrdiff_t known_row_ = -1;  // the last search: in this row,
+  std::ptrdiff_t known_from_ = 0;  // from here on,
+  std::ptrdiff_t known_at_ = 0;    // the first counted token is this one
   alignas(64) T rewards_[kRun];
   alignas(64) T values_[kRun];
   alignas(64) T after_[kRun];

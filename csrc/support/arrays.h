@@ -60,6 +60,11 @@ struct Argument {
     if (!py::isinstance<py::array>(object)) {
       type_error("must be a NumPy array, got " + describe(object) + "; wrap it in np.asarray(...)");
     }
+    const bool is_plain = Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+    if (!is_plain && py::hasattr(object, "filled")) {
+      type_error("must be a plain array, got " + describe(object) +
+                 ", whose mask would be lost; fill it with " + name + ".filled(...)");
+    }
     return py::reinterpret_borrow<py::array>(object);
   }
 
@@ -89,14 +94,6 @@ struct Argument {
       const std::string want = py::str(py::dtype::of<T>()).template cast<std::string>();
       type_error("must be " + want + " like " + like + ", got " + dtype_text(array) +
                  "; cast with " + name + ".astype(np." + want + ")");
-    }
-  }
-
-  // Flags: bool, or uint8 holding 0 and 1.
-  void require_flags(const py::array& array) const {
-    if (!holds<bool>(array) && !holds<std::uint8_t>(array)) {
-      type_error("must be bool, got " + dtype_text(array) + "; cast with " + name +
-                 ".astype(bool)");
     }
   }
 
@@ -176,11 +173,6 @@ struct Argument {
   View1<T> mutable_view1(py::array& array) const {
     require_writable(array);
     return {static_cast<T*>(array.mutable_data()), stride(array, 0)};
-  }
-  template <typename T>
-  View2<T> mutable_view2(py::array& array) const {
-    require_writable(array);
-    return {static_cast<T*>(array.mutable_data()), stride(array, 0), stride(array, 1)};
   }
 };
 

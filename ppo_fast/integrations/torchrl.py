@@ -9,7 +9,8 @@ TorchRL's arrays are [*batch, time, *feature]. `done` cuts the trace and `termin
 value 0, so that a truncated step keeps it; every terminated step is done. What ppo_fast has no
 kernel for goes on to TorchRL's own function: gradients, a gamma or lambda per step (n-step
 returns), tensors off the CPU or of one axis, mixed or half precision, flags that are not bool,
-`torch.compile`. float32 results are those of TorchRL's loop, bit for bit.
+`torch.compile`. float32 results are those of TorchRL's loop, bit for bit if gamma and lmbda are
+both numbers or both float32 tensors.
 """
 
 # mypy: disallow_subclassing_any=False
