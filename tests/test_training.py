@@ -276,7 +276,7 @@ def test_same_metrics_when_threads_share_the_environments(tmp_path):
     rows = []
     for num_threads in (1, 2):
         out = tmp_path / str(num_threads)
-        ppo_fast.train(small(out, num_envs=130, total_steps=20_000, num_threads=num_threads))
+        ppo_fast.train(small(out, num_envs=130, total_steps=2000, num_threads=num_threads))
         rows.append(read_csv(out))
     assert rows[0] == rows[1]
 
@@ -511,16 +511,21 @@ def test_resume_of_a_finished_run(finished):
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
 def test_a_run_stopped_while_it_is_evaluated_can_be_completed(tmp_path):
     out = tmp_path / "run"
-    fields = LONG | {"total_steps": 512, "eval_episodes": 20_000}
+    fields = LONG | {"total_steps": 512, "eval_episodes": 2000}
     picture = out / "learning_curve.png"
+    # A shell that starts a job in the background has it ignore SIGINT, and then Python does too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     # Evaluation begins when the picture is whole.
     thread = interrupt_when(lambda: picture.exists() and b"IEND" in picture.read_bytes())
-    with pytest.raises(KeyboardInterrupt):
-        ppo_fast.train(small(out, **fields))
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ppo_fast.train(small(out, **fields))
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     assert not (out / "summary.json").exists()
     ppo_fast.train(resume=out)
-    assert json.loads((out / "summary.json").read_text())["eval_episodes"] == 20_000
+    assert json.loads((out / "summary.json").read_text())["eval_episodes"] == 2000
 
 
 # Checkpoints that are damaged or not ours
