@@ -122,8 +122,9 @@ def _through_operator(function: str, prepared: tuple[Any, ...]) -> Any:
 
 def _write(function: str, name: str, out: Tensor, result: Tensor) -> Tensor:
     if out.dtype != result.dtype:
-        got, want = (str(x.dtype).removeprefix("torch.") for x in (out, result))
-        raise TypeError(f"{function}: {name} must be {want} like rewards, got {got}")
+        raise TypeError(
+            f"{function}: {name} must be {_name(result)} like rewards, got {_name(out)}"
+        )
     if out.shape != result.shape:
         raise ValueError(
             f"{function}: {name} must have shape {tuple(result.shape)} like rewards, "
@@ -146,19 +147,19 @@ def _prepare(function: str, name: str, argument: Any) -> Any:
             )
         if argument.dtype not in _HALF:
             if name in _NUMBERS and argument.dtype not in (torch.float32, torch.float64):
-                dtype = str(argument.dtype).removeprefix("torch.")
                 raise TypeError(
-                    f"{function}: {name} must be float32 or float64, got {dtype}; "
+                    f"{function}: {name} must be float32 or float64, got {_name(argument)}; "
                     f"cast with {name}.float()"
                 )
             return argument
         if name.startswith("out"):
-            dtype = str(argument.dtype).removeprefix("torch.")
-            raise TypeError(f"{function}: {name} must be float32 like rewards, got {dtype}")
-        if name in _FLAGS:
-            dtype = str(argument.dtype).removeprefix("torch.")
             raise TypeError(
-                f"{function}: {name} must be bool (or 0 and 1 in another type), got {dtype}; "
+                f"{function}: {name} must be float32 like rewards, got {_name(argument)}"
+            )
+        if name in _FLAGS:
+            raise TypeError(
+                f"{function}: {name} must be bool (or 0 and 1 in another type), "
+                f"got {_name(argument)}; "
                 "cast it to bool"
             )
         return argument.float()
@@ -174,6 +175,11 @@ def _prepare(function: str, name: str, argument: Any) -> Any:
         f"{function}: {name} must be a torch tensor like {PARAMETERS[function][0]}, "
         f"got {type(argument).__name__}"
     )
+
+
+def _name(tensor: Tensor) -> str:
+    """Its dtype as NumPy names it."""
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _detached(argument: Any) -> Any:

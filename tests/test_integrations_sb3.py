@@ -46,13 +46,7 @@ def random_buffer(make, n_steps, n_envs, gamma, gae_lambda, seed):
     return buffer, torch.from_numpy(rng.normal(size=(n_envs, 1)).astype(np.float32)), rng
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    # The order of torch's sums must not depend on what else the machine does.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture

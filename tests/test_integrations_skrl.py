@@ -28,13 +28,7 @@ NUM_ENVS, NUM_STEPS, UPDATES = 4, 32, 3
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    # The order of torch's sums must not depend on what else the machine does.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture

@@ -22,13 +22,7 @@ OWN = algorithm_base._gae
 FACTORS = [(0.99, 0.95), (0.995, 0.9), (0.98, 0.8), (0.9, 1.0), (1.0, 1.0), (0.99, 0.0), (0.0, 0.5)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    # The order of torch's sums must not depend on what else the machine does.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture

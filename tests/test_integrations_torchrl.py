@@ -22,13 +22,7 @@ VECTORIZED = functional.vec_generalized_advantage_estimate
 ITERATIONS, FRAMES = 3, 256
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    # The order of torch's sums must not depend on what else the machine does.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture

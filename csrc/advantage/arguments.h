@@ -9,10 +9,10 @@
 
 namespace ppo {
 
-constexpr std::ptrdiff_t kRun =
-    1024;  // elements handled as one loop: a few such runs fit the L1 cache
-constexpr std::ptrdiff_t kLanes =
-    16;  // rows, or segments of one row, that are handled side by side
+// Elements handled as one loop: a few such runs fit the L1 cache.
+constexpr std::ptrdiff_t kRun = 1024;
+// Rows, or segments of one row, that are handled side by side, and the steps of each.
+constexpr std::ptrdiff_t kLanes = 16;
 constexpr std::ptrdiff_t kLaneSteps = kRun / kLanes;
 constexpr std::ptrdiff_t kPart = 65536;  // steps of a long row that one thread handles
 
