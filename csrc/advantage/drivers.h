@@ -18,29 +18,39 @@
 
 namespace ppo::inline PPO_ISA {
 
-// Columns from which one loop over them is better than three over a run.
+// Columns from which one loop over them is better than three over a run, and those of a block that is
+// gone through row by row: the row that is carried fits the first-level cache.
 constexpr std::ptrdiff_t kFusedFrom = 16;
+constexpr std::ptrdiff_t kWideBlock = 4 * kRun;
 
 template <typename Estimator, typename Arguments>
 void drive_columns(const Arguments& a, std::ptrdiff_t begin, std::ptrdiff_t end) {
   using T = typename Arguments::Value;
   Estimator estimator(a);
-  alignas(64) T advantage[2 * kRun];  // the rows of a span, and the one that is carried in
-  for (std::ptrdiff_t n = begin; n < end; n += kRun) {
-    const std::ptrdiff_t columns = end - n < kRun ? end - n : kRun;
-    const std::ptrdiff_t rows = kRun / columns;
+  constexpr bool kFuses = requires(Span span, T* carry) { estimator.fused(span, carry); };
+  // The rows of a span, and the one that is carried in; the latter alone if they are fused.
+  alignas(64) T advantage[kFuses ? kWideBlock : 2 * kRun];
+  std::ptrdiff_t columns = 0;
+  for (std::ptrdiff_t n = begin; n < end; n += columns) {
+    columns = kRun;
+    if constexpr (kFuses) columns = estimator.fused_block(n, kWideBlock);
+    columns = end - n < columns ? end - n : columns;
+    const std::ptrdiff_t rows = columns < kRun ? kRun / columns : 1;
     for (std::ptrdiff_t i = 0; i < columns; ++i) advantage[i] = T(0);
     std::ptrdiff_t t = a.num_steps;
     while (t > 0) {
       const std::ptrdiff_t steps = t < rows ? t : rows;
       t -= steps;
-      const Span span = {t, steps, n, columns};
-      if constexpr (requires { estimator.fused(span, advantage); }) {
+      if constexpr (kFuses) {
         if (columns >= kFusedFrom) {
-          estimator.fused(span, advantage);
+          for (std::ptrdiff_t done = 0; done < columns; done += kRun) {
+            const std::ptrdiff_t part = columns - done < kRun ? columns - done : kRun;
+            estimator.fused({t, steps, n + done, part}, advantage + done);
+          }
           continue;
         }
       }
+      const Span span = {t, steps, n, columns};
       std::memcpy(advantage + span.size(), advantage,
                   static_cast<std::size_t>(columns) * sizeof(T));
       estimator.front(span);

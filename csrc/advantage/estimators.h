@@ -13,6 +13,7 @@
 #include "advantage/formula.h"
 #include "advantage/runs.h"
 #include "support/math.h"
+#include "support/stream.h"
 #include "support/vector.h"
 
 namespace ppo::inline PPO_ISA {
@@ -184,7 +185,8 @@ class GaeEstimator {
   using T = typename Arguments::Value;
   static constexpr bool kNeedsLater = false;
 
-  explicit GaeEstimator(const Arguments& a) : a_(a), reader_(a) {}
+  explicit GaeEstimator(const Arguments& a)
+      : a_(a), reader_(a), streams_(is_streamed(a.advantages) && is_streamed(a.returns)) {}
 
   void start(std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t) {}
   std::ptrdiff_t num_steps(std::ptrdiff_t) const { return a_.num_steps; }
@@ -209,6 +211,9 @@ class GaeEstimator {
   // front, recurrence and back in one loop, for time-major spans. `carry` has one row.
   void fused(const Span& s, T* carry) {
     const Inputs<T> in = reader_.read(s);
+    if (streams_)
+      return reader_.has_codes() ? stream_fused<true>(in, s, carry)
+                                 : stream_fused<false>(in, s, carry);
     T* advantages = a_.advantages ? flat_output(a_.advantages, s) : nullptr;
     T* returns = a_.returns ? flat_output(a_.returns, s) : nullptr;
     T* a = advantages ? advantages : delta;
@@ -216,6 +221,14 @@ class GaeEstimator {
     reader_.has_codes() ? fuse<true>(in, s, carry, a, r) : fuse<false>(in, s, carry, a, r);
     if (!advantages && a_.advantages) put(a_.advantages, s, a);
     if (!returns && a_.returns) put(a_.returns, s, r);
+  }
+
+  // How many columns to go through together, from column n on. Those before the first cache line that
+  // starts in a row of results stand alone: they share theirs with the end of the row before, and
+  // another thread may be writing there.
+  std::ptrdiff_t fused_block(std::ptrdiff_t n, std::ptrdiff_t most) const {
+    const std::ptrdiff_t behind = streams_ ? into_line(a_.advantages.data + n) : 0;
+    return behind == 0 ? most : kLine<T> - behind;
   }
 
   alignas(64) T delta[kRun];
@@ -234,25 +247,75 @@ class GaeEstimator {
   }
 
   template <bool kCodes>
-  void fuse(const Inputs<T>& in, const Span& s, T* __restrict carry, T* __restrict a,
-            T* __restrict r) {
+  void fuse(const Inputs<T>& in, const Span& s, T* carry, T* a, T* r) {
+    for (std::ptrdiff_t row = (s.steps - 1) * s.columns; row >= 0; row -= s.columns) {
+      fuse_row<kCodes>(in, row, s.columns, carry, a + row, r + row);
+    }
+  }
+
+  // Of the elements of a span from `first` on.
+  template <bool kCodes>
+  void fuse_row(const Inputs<T>& in, std::ptrdiff_t first, std::ptrdiff_t columns,
+                T* __restrict carry, T* __restrict a, T* __restrict r) {
     const T gamma = reader_.gamma();
-    const std::ptrdiff_t columns = s.columns;
-    for (std::ptrdiff_t row = (s.steps - 1) * columns; row >= 0; row -= columns) {
-      PPO_INDEPENDENT
-      for (std::ptrdiff_t n = 0; n < columns; ++n) {
-        const Front<kCodes, T> x(in, row + n, gamma);
-        T advantage = carry[n];
-        recur(x.delta(), x.coefficient, advantage);
-        carry[n] = advantage;
-        a[row + n] = advantage;
-        r[row + n] = advantage + x.value;
+    PPO_INDEPENDENT
+    for (std::ptrdiff_t n = 0; n < columns; ++n) {
+      const Front<kCodes, T> x(in, first + n, gamma);
+      T advantage = carry[n];
+      recur(x.delta(), x.coefficient, advantage);
+      carry[n] = advantage;
+      a[n] = advantage;
+      r[n] = advantage + x.value;
+    }
+  }
+
+  // Bytes of results from which they go past the caches, if their rows are long: a line that is
+  // written in part is fetched all the same.
+  static constexpr std::ptrdiff_t kStreamFrom = 8 << 20;
+  static constexpr std::ptrdiff_t kStreamColumns = 256;
+  // Columns that are read before they are written: few, so that the processor reads on meanwhile.
+  static constexpr std::ptrdiff_t kStretch = 4 * kLine<T>;
+
+  bool is_streamed(const View2<T>& results) const {
+    const std::ptrdiff_t elements = a_.num_steps * a_.num_columns;
+    return results && results.stride_n == 1 && a_.num_columns >= kStreamColumns &&
+           elements * static_cast<std::ptrdiff_t>(sizeof(T)) >= kStreamFrom;
+  }
+
+  template <bool kCodes>
+  void stream_fused(const Inputs<T>& in, const Span& s, T* carry) {
+    for (std::ptrdiff_t step = s.steps - 1; step >= 0; --step) {
+      T* a = start_of(a_.advantages, s) + step * a_.advantages.stride_t;
+      T* r = start_of(a_.returns, s) + step * a_.returns.stride_t;
+      const bool is_first = s.t + step == 0;
+      for (std::ptrdiff_t n = 0; n < s.columns;) {
+        const std::ptrdiff_t behind = into_line(a + n);
+        const std::ptrdiff_t stretch = behind == 0 ? kStretch : kLine<T> - behind;
+        const std::ptrdiff_t columns = stretch < s.columns - n ? stretch : s.columns - n;
+        const std::ptrdiff_t first = step * s.columns + n;
+        fuse_row<kCodes>(in, first, columns, carry + n, delta, results_);
+        if (!is_first) prefetch_before(in, first, columns);
+        stream(a + n, delta, columns);
+        stream(r + n, results_, columns);
+        n += columns;
       }
     }
+    finish_streams();
+  }
+
+  // Asks for what the same columns need one step earlier: processors foresee the lines that follow,
+  // not the row before.
+  void prefetch_before(const Inputs<T>& in, std::ptrdiff_t first, std::ptrdiff_t columns) const {
+    for (std::ptrdiff_t i = 0; i < columns; i += kLine<T>) {
+      prefetch(in.rewards + first + i - a_.rewards.stride_t);
+      prefetch(in.values + first + i - a_.values.stride_t);
+    }
+    prefetch(in.flags + first - a_.terminated.stride_t);
   }
 
   const Arguments& a_;
   TransitionReader<T> reader_;
+  bool streams_;
   alignas(64) T results_[kRun];
 };
 

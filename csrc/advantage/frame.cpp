@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "support/stream.h"
+
 namespace ppo {
 namespace {
 
@@ -67,6 +69,9 @@ std::vector<double> require_lambda(const Argument& argument, const py::handle& o
   }
   return result;
 }
+
+// Results of this many bytes, which may be written past the caches, start on a cache line.
+constexpr py::ssize_t kAlignFrom = 1 << 20;
 
 Frame::Frame(const char* function, const py::array& rewards, py::ssize_t time_axis)
     : function_(function), rewards_(rewards), time_axis_(time_axis) {
@@ -154,12 +159,20 @@ FlagView Frame::flags_per_column(const char* name, const py::handle& object, std
 py::array Frame::make_output(const py::dtype& dtype) const {
   const py::ssize_t ndim = rewards_.ndim();
   std::vector<py::ssize_t> shape(rewards_.shape(), rewards_.shape() + ndim);
-  // The axis whose neighbours lie side by side is the same as in the rewards.
-  if (ndim < 2 || batch_major_ == (time_axis_ == 1)) return py::array(dtype, shape);
   const py::ssize_t item = dtype.itemsize();
   std::vector<py::ssize_t> strides(static_cast<std::size_t>(ndim), item);
-  strides[1] = shape[0] * item;
-  return py::array(dtype, shape, strides);
+  // The axis whose neighbours lie side by side is the same as in the rewards.
+  if (ndim >= 2 && batch_major_ == (time_axis_ == 1)) {
+    strides[0] = shape[1] * item;
+  } else if (ndim >= 2) {
+    strides[1] = shape[0] * item;
+  }
+  const py::ssize_t bytes = steps_ * columns_ * item;
+  if (bytes < kAlignFrom) return py::array(dtype, shape, strides);
+  const py::array_t<std::uint8_t> memory(bytes + kLineBytes);
+  const std::uint8_t* start = memory.data();
+  const std::ptrdiff_t behind = into_line(start);
+  return py::array(dtype, shape, strides, start + (behind == 0 ? 0 : kLineBytes - behind), memory);
 }
 
 void Frame::require_apart(const Argument& argument, const py::array& array) const {

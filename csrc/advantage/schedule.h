@@ -11,6 +11,7 @@
 
 #include "advantage/cpu.h"
 #include "advantage/recurrence.h"
+#include "support/stream.h"
 #include "support/thread_pool.h"
 
 namespace ppo {
@@ -52,6 +53,18 @@ void run_rows(const Arguments& a, const Drivers<Arguments>& drivers, int threads
                [&](std::ptrdiff_t begin, std::ptrdiff_t end) { drivers.rows(a, begin, end); });
 }
 
+// Blocks but the first start where a cache line of the results does.
+template <typename Arguments>
+void run_columns(const Arguments& a, const Drivers<Arguments>& drivers, int threads) {
+  std::ptrdiff_t shift = 0;
+  if constexpr (requires { a.advantages; }) shift = into_line(a.advantages.data);
+  const std::ptrdiff_t blocks = (a.num_columns + shift + kColumnBlock - 1) / kColumnBlock;
+  parallel_for(0, blocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    drivers.columns(a, std::max<std::ptrdiff_t>(begin * kColumnBlock - shift, 0),
+                    std::min(end * kColumnBlock - shift, a.num_columns));
+  });
+}
+
 template <typename Arguments>
 bool is_scanned(const Arguments& a, bool exact) {
   return !exact && a.num_steps >= kScanSteps && a.num_columns < kScanRows;
@@ -72,10 +85,7 @@ void run_transitions(const Arguments& a, bool batch_major, bool exact) {
   } else if (batch_major && a.num_columns > 1) {
     run_rows(a, drivers, threads);
   } else {
-    const std::ptrdiff_t blocks = (a.num_columns + kColumnBlock - 1) / kColumnBlock;
-    parallel_for(0, blocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-      drivers.columns(a, begin * kColumnBlock, std::min(end * kColumnBlock, a.num_columns));
-    });
+    run_columns(a, drivers, threads);
   }
 }
 
