@@ -206,7 +206,7 @@ def _info(args: list[str]) -> int:
         return 0
     if args:
         raise UsageError(f"takes no arguments, got {' '.join(args)}")
-    from ppo_fast.info import build_info
+    from ppo_fast.info import build_info, cmake_dir, include_dir
 
     facts: dict[str, Any] = {**build_info()}
     facts["cuda"] = "yes" if facts["cuda"] else "no (not built)"
@@ -219,6 +219,8 @@ def _info(args: list[str]) -> int:
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             facts[package] = "not installed"
+    facts["headers"] = include_dir()
+    facts["cmake"] = cmake_dir()
     for name, value in facts.items():
         print(f"{name:<10} {value}")
     return 0
@@ -293,10 +295,13 @@ def _value_of(option: str, args: list[str]) -> str | None:
 
 
 def _print_evaluation(evaluation: Any, env_id: str) -> None:
+    from ppo_fast.envs.specs import is_header
+
     verdict = {True: ", solved", False: ", not solved", None: ""}[evaluation.solved]
+    where = "" if is_header(env_id) else " on Gymnasium's environment"
     print(
         f"{env_id}: mean return {evaluation.mean_return:.1f} +- {evaluation.std_return:.1f} over "
-        f"{len(evaluation.returns)} episodes on Gymnasium's environment{verdict}"
+        f"{len(evaluation.returns)} episodes{where}{verdict}"
     )
 
 

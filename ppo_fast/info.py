@@ -1,6 +1,7 @@
 """Facts about this build, as `ppo-fast info` prints them."""
 
-from typing import TypedDict
+from pathlib import Path
+from typing import Any, TypedDict
 
 
 class BuildInfo(TypedDict):
@@ -20,16 +21,21 @@ class BuildInfo(TypedDict):
 
 
 class NativeEnvInfo(TypedDict):
-    """What the native module knows of one of its environments.
+    """What the table of a native environment says; see csrc/include/ppo_fast/env_table.h."""
 
-    `params` are its keyword arguments, `reset_bounds` the default range of initial states.
-    """
-
-    obs_size: int
+    name: str
+    max_episode_steps: int | None
+    reward_threshold: float | None
+    obs_shape: tuple[int, ...]
     obs_dtype: str
+    obs_bounds: tuple[float, float]
     num_actions: int
-    reset_bounds: tuple[float, float]
+    action_size: int
+    action_bounds: tuple[float, float]
     params: tuple[str, ...]
+    options: tuple[str, ...]
+    state: tuple[str, ...]
+    default_options: dict[str, Any]
 
 
 def build_info() -> BuildInfo:
@@ -37,3 +43,19 @@ def build_info() -> BuildInfo:
     from ppo_fast import _core
 
     return _core.build_info()
+
+
+def include_dir() -> Path:
+    """The directory to compile with so that `#include <ppo_fast/env.h>` is found."""
+    return _installed("include")
+
+
+def cmake_dir() -> Path:
+    """The directory for `-Dppo_fast_DIR=...`, so that CMake's `find_package(ppo_fast)` succeeds."""
+    return _installed("share/cmake/ppo_fast")
+
+
+def _installed(part: str) -> Path:
+    from ppo_fast import _core
+
+    return Path(_core.__file__).parent / part

@@ -5,6 +5,7 @@ set -euo pipefail
 python=$1
 file=$(realpath "$2")
 constraints=$(realpath constraints.txt)
+example=$(realpath examples/gridworld.h)
 empty=$(mktemp -d)
 trap 'rm -rf "$empty"' EXIT
 
@@ -12,8 +13,9 @@ trap 'rm -rf "$empty"' EXIT
 "$empty/venv/bin/pip" install --quiet --disable-pip-version-check --constraint "$constraints" "$file"
 cd "$empty"
 "$empty/venv/bin/ppo-fast" info
-"$empty/venv/bin/python" - <<'PYTHON'
+PPO_FAST_CACHE="$empty/cache" "$empty/venv/bin/python" - "$example" <<'PYTHON'
 import importlib.util
+import sys
 
 import numpy as np
 
@@ -31,6 +33,9 @@ assert returns[0, 0] == 1.875, returns
 env = ppo_fast.make_vec("CartPole-v1", 3)
 env.reset(seed=0)
 assert env.step(np.array([0, 1, 0]))[0].shape == (3, 4)
+own = ppo_fast.envs.build(sys.argv[1])(2)  # the headers are part of the package
+own.reset(seed=0)
+assert own.step(np.array([0, 1]))[0].shape == (2, 4)
 try:
     ppo_fast.train(ppo_fast.TrainConfig("CartPole-v1"))
 except ModuleNotFoundError as error:

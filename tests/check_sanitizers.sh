@@ -23,6 +23,7 @@ python -m venv "$work/venv"
 packages=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cp -r ppo_fast build/asan/_core*.so "$packages"
 mv "$packages"/_core*.so "$packages/ppo_fast/"
+cp -r csrc/include "$packages/ppo_fast/"
 cd "$work"
 # Python itself is not built for leak checks; the module must not trip over its own memory.
 env ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \

@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import gymnasium
 import pytest
 
 
@@ -11,3 +12,13 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def foreign_env():
+    """Id of an environment that is not native: Gymnasium's Acrobot under another name."""
+    env_id = "foreign/Acrobot-v1"
+    spec = gymnasium.spec("Acrobot-v1")
+    gymnasium.register(env_id, spec.entry_point, max_episode_steps=spec.max_episode_steps)
+    yield env_id
+    del gymnasium.registry[env_id]

@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +15,95 @@ from ppo_fast.bench import BENCHMARKS
 from ppo_fast.bench.advantage import GAE_LAMBDA, GAMMA, Contender, bench_advantage, rollout, tokens
 from ppo_fast.bench.envs import bench_envs, check_answers
 from ppo_fast.bench.timing import table, time_in_turns
+from ppo_fast.cli import main
 
 BENCHMARKS_FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
-def test_bench_envs(capsys):
-    rates = bench_envs(seconds=0.01, sizes=(1, 2), peers={"idle": lambda n: lambda actions: None})
-    assert rates.keys() == {1, 2}
-    assert {"ppo_fast", "gymnasium sync", "idle"} <= rates[1].keys()
-    assert all(rate > 0 for row in rates.values() for rate in row.values())
+class Idle:
+    """A peer that takes no time to step."""
+
+    times_closed = 0
+
+    def step(self, actions):
+        return None
+
+    def close(self):
+        self.times_closed += 1
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_bench_envs(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    idle = Idle()
+    results = bench_envs(
+        seconds=0.001,
+        env_ids=("CartPole-v1", "Pendulum-v1"),
+        sizes=(1, 2, 65),
+        others_size=3,
+        peers={"idle": lambda env_id, num_envs: idle if num_envs < 3 else None},
+        out=tmp_path / "new" / "envs",
+    )
+    batches = [("CartPole-v1", 1), ("CartPole-v1", 2), ("CartPole-v1", 65), ("Pendulum-v1", 3)]
+    assert [(result.env_id, result.num_envs) for result in results] == batches
+    ours = {"ppo_fast", "ppo_fast, 1 thread", "ppo_fast, 2 threads"}
+    for result in results:
+        assert ours | {"Gymnasium sync"} <= result.rates.keys()
+        assert all(rate > 0 for rate in result.rates.values())
+    has = {name: [name in result.rates for result in results] for name in results[0].rates}
+    assert has["Gymnasium async"] == [True, True, False, True]
+    assert has["Gymnasium vectorised"] == [True, True, True, False]
+    assert has["idle"] == [True, True, False, False]
+    assert idle.times_closed == 2
+    assert results[0].best_other == "idle"
+    assert results[0].ratio(2) == results[0].rates["ppo_fast, 2 threads"] / results[0].rates["idle"]
     printed = capsys.readouterr().out
-    assert "million env-steps/s" in printed
-    assert "idle" in printed
+    assert "bit for bit: CartPole-v1, Pendulum-v1" in printed
+    for words in ("CartPole-v1, million", "3 environments, million", "2 threads) / best of the"):
+        assert words in printed
+    report = json.loads((tmp_path / "new" / "envs.json").read_text(encoding="utf-8"))
+    assert report["machine"]["ppo_fast"] == ppo_fast.build_info()
+    assert {"numpy", "gymnasium"} <= report["machine"]["versions"].keys()
+    assert [(record["env_id"], record["num_envs"]) for record in report["results"]] == batches
+    first = report["results"][0]
+    assert first["steps_per_second"] == results[0].rates
+    assert first["best_other"] == "idle"
+    assert first["ratio_to_best_other"] == {
+        "1 thread": results[0].ratio(1),
+        "2 threads": results[0].ratio(2),
+    }
+    assert (tmp_path / "new" / "envs.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_wrong_answer_stops_the_benchmark(monkeypatch):
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_envpool_is_shown_with_its_better_number_of_threads(capsys):
+    pytest.importorskip("envpool")
+    (result,) = bench_envs(seconds=0.001, env_ids=("Acrobot-v1",), others_size=2)
+    both = ["EnvPool, 1 thread", "EnvPool, 2 threads"]
+    assert result.best_envpool == max(both, key=result.rates.get)
+    assert list(result.shown) == [
+        *("Gymnasium sync", "Gymnasium async", "EnvPool"),
+        *("ppo_fast, 1 thread", "ppo_fast, 2 threads", "ppo_fast"),
+    ]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "better of" in line]
+    assert line.split()[-1] == result.best_envpool.split()[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_bench_envs_without_envpool_by_command(monkeypatch, capsys):
+    monkeypatch.setattr("ppo_fast.bench.envs.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "ppo_fast.bench.bench_envs", partial(bench_envs, env_ids=("CartPole-v1",), sizes=(2,))
+    )
+    assert main(["bench", "envs", "--seconds", "0.001"]) == 0
+    printed = capsys.readouterr().out
+    assert "EnvPool is not installed and left out" in printed
+    assert "better of" not in printed
+    assert "1,024" not in printed
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_a_wrong_answer_stops_the_benchmark(monkeypatch, env_id):
     from ppo_fast.envs import NativeVectorEnv
 
     step = NativeVectorEnv.step
@@ -36,9 +112,10 @@ def test_a_wrong_answer_stops_the_benchmark(monkeypatch):
         obs, *rest = step(self, actions)
         return np.nextafter(obs, 9, dtype=np.float32), *rest
 
+    check_answers(env_id, num_envs=3, steps=2)
     monkeypatch.setattr(NativeVectorEnv, "step", wrong)
-    with pytest.raises(AssertionError, match="differs from Gymnasium's"):
-        check_answers(num_envs=3, steps=2)
+    with pytest.raises(AssertionError, match=f"{env_id} steps differently from Gymnasium's"):
+        check_answers(env_id, num_envs=3, steps=2)
 
 
 def wrapped(change):
@@ -146,6 +223,13 @@ def test_contenders_take_turns():
     assert times.keys() == {"a", "b"}
     first_b, last_a = calls.index("b"), len(calls) - 1 - calls[::-1].index("a")
     assert first_b < last_a
+
+
+def test_slow_contenders_are_called_less_often():
+    calls = []
+    slow = time_in_turns({"slow": lambda: (calls.append(1), time.sleep(0.002))}, 0.001)
+    assert len(calls) == 2 + 3
+    assert slow["slow"] >= 0.002
 
 
 def test_table():

@@ -1,14 +1,17 @@
 """The Python code of the documents runs, and the documents know what the package has."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from ppo_fast.envs import NATIVE_SPECS, build
 from ppo_fast.integrations import LIBRARIES
 
 ROOT = Path(__file__).parents[1]
 ADVANTAGE = ROOT / "docs" / "advantage.md"
+ENVS = ROOT / "docs" / "envs.md"
 
 
 def python_blocks(path):
@@ -19,7 +22,7 @@ def python_blocks(path):
 
 
 @pytest.mark.filterwarnings("ignore")  # other libraries' warnings are not our subject
-@pytest.mark.parametrize("path", [ROOT / "README.md", ADVANTAGE], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [ROOT / "README.md", ADVANTAGE, ENVS], ids=lambda path: path.name)
 def test_the_code_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = list(python_blocks(path))
@@ -44,3 +47,28 @@ def test_every_integration_is_in_the_table(name):
     words = f'`patch("{name}")`' if can_be_patched else f"ppo_fast.integrations.{name}"
     rows = [line for line in ADVANTAGE.read_text(encoding="utf-8").splitlines() if words in line]
     assert any(row.startswith("|") for row in rows)
+
+
+def test_the_guide_to_environments_has_them_all():
+    text = ENVS.read_text(encoding="utf-8")
+    for env_id, spec in NATIVE_SPECS.items():
+        assert env_id in text
+        assert all(f"`{option}`" in text for option in spec.default_options)
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
+def test_the_guides_own_environment_works(tmp_path, monkeypatch):
+    monkeypatch.setenv("PPO_FAST_CACHE", str(tmp_path))
+    (source,) = re.findall(
+        r"^```cpp\n(.*?)^```$", ENVS.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    header = tmp_path / "drive.h"
+    header.write_text(source)
+    env = build(header)(4, power=0.2)
+    env.reset(seed=0)
+    for _ in range(40):
+        terminated = env.step([2, 2, 2, 2])[2]
+        if terminated.any():
+            break
+    assert terminated.any()
+    NATIVE_SPECS.pop("Drive-v0")

@@ -150,7 +150,7 @@ def test_reset_options():
     assert b.tobytes() == theirs.reset(options={"reset_mask": mask})[0].tobytes()
     np.testing.assert_array_equal(a[1], b[1])
     for bad in ({"low": "x"}, {"low": 1.0, "high": 0.0}, {"reset_mask": np.array([True])}):
-        with pytest.raises(ValueError, match="reset: options"):
+        with pytest.raises(ValueError, match=r"reset: `?options"):
             ours.reset(options=bad)
     for bad_mask in ([True, False, True], np.ones(3)):
         with pytest.raises(TypeError, match="reset_mask"):

@@ -206,12 +206,13 @@ def test_steppers_agree():
         ("CartPole-v1", 1, NativeVectorEnv),
         ("CartPole-v1", 5, NativeVectorEnv),
         ("ppo_fast/CartPole-v1", 2, NativeVectorEnv),
-        ("Acrobot-v1", 1, SingleEnvStepper),
-        ("Acrobot-v1", 2, VectorEnvStepper),
+        ("Acrobot-v1", 1, NativeVectorEnv),
+        ("foreign", 1, SingleEnvStepper),
+        ("foreign", 2, VectorEnvStepper),
     ],
 )
-def test_make_stepper_chooses(env_id, num_envs, kind):
-    stepper = make_stepper(env_id, num_envs)
+def test_make_stepper_chooses(env_id, num_envs, kind, foreign_env):
+    stepper = make_stepper(foreign_env if env_id == "foreign" else env_id, num_envs)
     assert isinstance(stepper, kind)
     assert stepper.num_envs == num_envs
     obs, _ = stepper.reset(seed=list(range(num_envs)))

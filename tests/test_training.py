@@ -479,10 +479,10 @@ def test_an_interrupted_run_leaves_nothing_open(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
-def test_resume_where_environments_cannot_be_saved(tmp_path):
+def test_resume_where_environments_cannot_be_saved(foreign_env, tmp_path):
     # Episodes start anew, the rest goes on.
     config = TrainConfig(
-        "Acrobot-v1",
+        foreign_env,
         out=tmp_path / "run",
         num_envs=2,
         num_steps=16,
@@ -795,8 +795,8 @@ def train_elsewhere(env_id, num_envs, out):
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_training_on_an_environment_of_gymnasium(num_envs, tmp_path):
-    result = train_elsewhere("Acrobot-v1", num_envs, tmp_path / "run")
+def test_training_on_an_environment_of_gymnasium(num_envs, foreign_env, tmp_path):
+    result = train_elsewhere(foreign_env, num_envs, tmp_path / "run")
     assert result.metrics["steps"][-1] == math.ceil(512 / (64 * num_envs)) * 64 * num_envs
     assert result.evaluation.returns.shape == (1,)
     for name, column in result.metrics.items():

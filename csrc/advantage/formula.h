@@ -12,7 +12,7 @@
 //          Actor-Learner Architectures" (2018), eq. 1.
 #pragma once
 
-#include "support/host_device.h"
+#include "ppo_fast/host_device.h"
 
 namespace ppo::inline PPO_ISA {
 

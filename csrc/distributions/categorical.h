@@ -6,7 +6,7 @@
 // exactly 1.
 #pragma once
 
-#include "support/host_device.h"
+#include "ppo_fast/host_device.h"
 #include "support/math.h"
 
 namespace ppo::inline PPO_ISA {

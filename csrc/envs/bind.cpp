@@ -1,5 +1,7 @@
 // Python face of the native environments: _core.VectorEnv and _core.native_envs.
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -10,9 +12,11 @@
 #include <pybind11/stl.h>
 
 #include "bind.h"
+#include "envs/builtin.h"
+#include "envs/library.h"
 #include "envs/vector_env.h"
+#include "ppo_fast/random.h"
 #include "support/arrays.h"
-#include "support/numpy_random.h"
 
 namespace ppo {
 namespace {
@@ -29,8 +33,10 @@ class ArrayRing {
       : dtype_(std::move(dtype)), shape_(std::move(shape)) {}
 
   py::array take() {
-    for (const py::array& array : kept_) {
-      if (is_free(array)) return array;
+    for (py::array& array : kept_) {
+      if (!is_free(array)) continue;
+      if (!is_intact(array)) array = py::array(dtype_, shape_);
+      return array;
     }
     py::array fresh(dtype_, shape_);
     if (kept_.size() < kMost) {
@@ -50,6 +56,12 @@ class ArrayRing {
 #else
     return array.ref_count() == 1;
 #endif
+  }
+
+  // Whoever held it may have locked it or changed its shape in place.
+  bool is_intact(const py::array& array) const {
+    return array.writeable() && (array.flags() & py::array::c_style) != 0 &&
+           std::equal(shape_.begin(), shape_.end(), array.shape(), array.shape() + array.ndim());
   }
 
   py::dtype dtype_;
@@ -77,21 +89,129 @@ std::ptrdiff_t copy_actions(const py::array& from, std::ptrdiff_t stride, std::i
   return i;
 }
 
+// The same for floats, of which only NaN is refused.
+template <typename T>
+std::ptrdiff_t copy_floats(const py::array& from, std::ptrdiff_t stride_env,
+                           std::ptrdiff_t stride_element, std::ptrdiff_t elements,
+                           std::span<float> to) {
+  const T* data = static_cast<const T*>(from.data());
+  bool valid = true;
+  for (std::size_t k = 0; k < to.size(); ++k) {
+    const auto i = static_cast<std::ptrdiff_t>(k) / elements;
+    const auto j = static_cast<std::ptrdiff_t>(k) % elements;
+    to[k] = static_cast<float>(data[i * stride_env + j * stride_element]);
+    valid &= to[k] == to[k];
+  }
+  if (valid) return -1;
+  std::size_t k = 0;
+  while (to[k] == to[k]) ++k;
+  return static_cast<std::ptrdiff_t>(k);
+}
+
+py::dtype dtype_of(ScalarType type) {
+  switch (type) {
+    case ScalarType::kFloat32:
+      return py::dtype::of<float>();
+    case ScalarType::kFloat64:
+      return py::dtype::of<double>();
+    case ScalarType::kUint8:
+      return py::dtype::of<std::uint8_t>();
+    default:
+      return py::dtype::of<std::int32_t>();
+  }
+}
+
+// Texts of a field of kind kChoice.
+std::vector<std::string> choices_of(const EnvField& field) {
+  std::vector<std::string> result{""};
+  for (const char* c = field.choices; *c; ++c) {
+    if (*c == '|') {
+      result.emplace_back();
+    } else {
+      result.back() += *c;
+    }
+  }
+  return result;
+}
+
+// A field's value on its way in; the function and the field's name go into errors.
+double field_value(const char* function, const EnvField& field, const py::handle& value) {
+  const Argument argument{function, field.name};
+  switch (field.type) {
+    case FieldType::kBool:
+      return argument.boolean(value) ? 1.0 : 0.0;
+    case FieldType::kInt:
+      return static_cast<double>(argument.integer(value));
+    case FieldType::kDouble:
+      if (py::isinstance<py::bool_>(value)) argument.type_error("must be a number, got bool");
+      return argument.number(value);
+    case FieldType::kChoice:
+      break;
+  }
+  const std::vector<std::string> texts = choices_of(field);
+  std::string known;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (py::isinstance<py::str>(value) && value.cast<std::string>() == texts[i]) {
+      return static_cast<double>(i);
+    }
+    known += (i == 0 ? "'" : ", '") + texts[i] + "'";
+  }
+  argument.value_error("must be one of " + known + ", got " + py::repr(value).cast<std::string>());
+}
+
+py::object field_object(const EnvField& field, double value) {
+  switch (field.type) {
+    case FieldType::kBool:
+      return py::bool_(value != 0.0);
+    case FieldType::kInt:
+      return py::int_(static_cast<std::int64_t>(value));
+    case FieldType::kDouble:
+      return py::float_(value);
+    case FieldType::kChoice:
+      break;
+  }
+  return py::str(choices_of(field)[static_cast<std::size_t>(value)]);
+}
+
+// The place of a field, or -1.
+int find_field(const EnvFields& fields, const std::string& name) {
+  for (int i = 0; i < fields.count; ++i) {
+    if (name == fields.describe(i).name) return i;
+  }
+  return -1;
+}
+
+std::vector<py::ssize_t> rows_shape(const EnvTable& table, std::ptrdiff_t num_envs) {
+  std::vector<py::ssize_t> shape{num_envs};
+  shape.insert(shape.end(), table.obs_shape, table.obs_shape + table.obs_ndim);
+  return shape;
+}
+
 class PyVectorEnv {
  public:
   PyVectorEnv(const std::string& name, std::ptrdiff_t num_envs, std::optional<int> num_threads,
-              int autoreset, std::optional<std::int64_t> max_episode_steps)
+              int autoreset, std::optional<std::int64_t> max_episode_steps, bool episode_stats)
       : env_(require_env(name), require_count(num_envs), require_threads(num_threads),
              static_cast<Autoreset>(autoreset), require_limit(max_episode_steps)),
-        obs_(scalar(), {num_envs, env_.table().obs_size}),
-        final_obs_(scalar(), {num_envs, env_.table().obs_size}),
+        episode_stats_(episode_stats),
+        obs_(scalar(), rows_shape(env_.table(), num_envs)),
+        final_obs_(scalar(), rows_shape(env_.table(), num_envs)),
         rewards_(py::dtype::of<double>(), {num_envs}),
         terminated_(py::dtype::of<bool>(), {num_envs}),
         truncated_(py::dtype::of<bool>(), {num_envs}) {}
 
-  py::array reset(const py::list& seeds, const std::optional<py::array>& selected, double low,
-                  double high) {
+  // options: values by the names of the environment's reset options; other names are ignored.
+  py::array reset(const py::list& seeds, const std::optional<py::array>& selected,
+                  const py::dict& options) {
     const InUse in_use(*this);
+    const EnvFields& fields = env_.table().options;
+    std::vector<std::max_align_t> chosen(fields.bytes / sizeof(std::max_align_t) + 1);
+    fields.init(chosen.data());
+    for (int i = 0; i < fields.count; ++i) {
+      const EnvField field = fields.describe(i);
+      if (!options.contains(field.name)) continue;
+      fields.set(chosen.data(), i, field_value("reset", field, options[field.name]));
+    }
     const std::size_t n = static_cast<std::size_t>(env_.num_envs());
     std::vector<std::uint64_t> words(4 * n);
     std::vector<std::uint8_t> reseed(n, 0);
@@ -107,14 +227,19 @@ class PyVectorEnv {
     StepOutputs out;
     out.obs = obs.mutable_data();
     out.obs_stride = env_.table().obs_size;
-    {
+    try {
       const arrays::ReleaseGil release(env_.num_envs() > 256);
-      env_.reset({words.data(), reseed.data(), mask.data(), low, high}, out);
+      env_.reset({words.data(), reseed.data(), mask.data(), chosen.data()}, out);
+    } catch (const EnvThrew&) {
+      threw_ = true;
+      throw;
     }
+    if (!selected) threw_ = false;
     return obs;
   }
 
-  // (obs, rewards, terminated, truncated, final_obs); final_obs is None where no episode ended.
+  // (obs, rewards, terminated, truncated, final_obs, stats). The last two are None where no episode
+  // ended; stats is (returns, lengths) if asked for, with numbers where one did.
   py::tuple step(const py::handle& actions) {
     const InUse in_use(*this);
     load_actions("step", actions);
@@ -135,9 +260,19 @@ class PyVectorEnv {
       out.final_obs_stride = env_.table().obs_size;
       final_obs = std::move(rows);
     }
-    if (run(out) == 0) final_obs = py::none();
+    py::object stats = py::none();
+    if (episode_stats_) {
+      py::array_t<double> returns(env_.num_envs());
+      py::array_t<std::int64_t> lengths(env_.num_envs());
+      out.episode_returns = returns.mutable_data();
+      out.episode_lengths = lengths.mutable_data();
+      std::fill_n(out.episode_returns, env_.num_envs(), 0.0);
+      std::fill_n(out.episode_lengths, env_.num_envs(), 0);
+      stats = py::make_tuple(std::move(returns), std::move(lengths));
+    }
+    if (run(out) == 0) final_obs = stats = py::none();
     return py::make_tuple(std::move(obs), std::move(rewards), std::move(terminated),
-                          std::move(truncated), std::move(final_obs));
+                          std::move(truncated), std::move(final_obs), std::move(stats));
   }
 
   std::ptrdiff_t step_into(const py::handle& actions, const py::handle& obs,
@@ -190,18 +325,54 @@ class PyVectorEnv {
     std::memcpy(bytes.data(), array.data(), bytes.size());
   }
 
-  bool set_param(const std::string& name, const py::handle& value) {
-    for (int i = 0; i < env_.table().num_fields; ++i) {
-      const EnvField& field = env_.table().fields[i];
-      if (name != field.name) continue;
-      if (!py::isinstance<py::bool_>(value)) {
-        Argument{"make_vec", field.name}.type_error("must be a bool, got " +
-                                                    arrays::describe(value));
-      }
-      env_.set_param(field, value.cast<bool>());
-      return true;
+  // Parameters by name; env -1: of all environments. False: there is no such name. `function` goes
+  // into errors.
+  bool set_param(const std::string& name, const py::handle& value, std::ptrdiff_t env,
+                 const std::string& function) {
+    const InUse in_use(*this);
+    const EnvFields& fields = env_.table().params;
+    const int field = find_field(fields, name);
+    if (field < 0) return false;
+    const EnvField described = fields.describe(field);
+    const double number = field_value(function.c_str(), described, value);
+    if (env < 0) {
+      env_.set_param(field, number);
+    } else {
+      env_.set_param(field, number, require_index(env));
     }
-    return false;
+    return true;
+  }
+
+  py::object get_param(const std::string& name, std::ptrdiff_t env) {
+    const EnvFields& fields = env_.table().params;
+    const int field = find_field(fields, name);
+    if (field < 0) throw py::key_error(name);
+    return field_object(fields.describe(field), env_.param(field, require_index(env)));
+  }
+
+  // The fields of one environment's state by name.
+  py::dict state_of(std::ptrdiff_t env) {
+    const InUse in_use(*this);
+    const EnvFields& fields = env_.table().state;
+    py::dict result;
+    for (int i = 0; i < fields.count; ++i) {
+      const EnvField field = fields.describe(i);
+      result[field.name] = field_object(field, env_.state_field(i, require_index(env)));
+    }
+    return result;
+  }
+
+  // One environment's generator, as np.random.PCG64().state["state"] holds it.
+  py::tuple get_rng(std::ptrdiff_t env) {
+    const InUse in_use(*this);
+    std::uint64_t words[6];
+    env_.load_rng(require_index(env), words);
+    return py::make_tuple(words[0], words[1], words[2], words[3], words[4], words[5]);
+  }
+  void set_rng(std::ptrdiff_t env, const std::vector<std::uint64_t>& words) {
+    const InUse in_use(*this);
+    if (words.size() != 6) throw py::value_error("set_rng: words must be six numbers");
+    env_.store_rng(require_index(env), words.data());
   }
 
   int num_threads() const { return env_.num_threads(); }
@@ -223,8 +394,13 @@ class PyVectorEnv {
     PyVectorEnv& self_;
   };
 
+  std::ptrdiff_t require_index(std::ptrdiff_t env) const {
+    if (env >= 0 && env < env_.num_envs()) return env;
+    throw py::index_error("there is no environment " + std::to_string(env));
+  }
   static const EnvTable& require_env(const std::string& name) {
-    const EnvTable* table = find_env(name);
+    const EnvTable* table = find_loaded_env(name);
+    if (table == nullptr) table = find_env(name);
     if (table == nullptr) throw py::value_error("there is no native environment named " + name);
     return *table;
   }
@@ -265,35 +441,56 @@ class PyVectorEnv {
     seed_words(entropy.data(), count, words);
   }
 
-  py::dtype scalar() const {
-    return env_.table().obs_is_float32 ? py::dtype::of<float>() : py::dtype::of<double>();
-  }
+  py::dtype scalar() const { return dtype_of(env_.table().obs_type); }
 
   std::ptrdiff_t run(const StepOutputs& out) {
-    const arrays::ReleaseGil release(env_.step_nanoseconds() > 10'000);
-    return env_.step(out);
+    try {
+      const arrays::ReleaseGil release(env_.step_nanoseconds() > 10'000);
+      return env_.step(out);
+    } catch (const EnvThrew&) {
+      threw_ = true;
+      throw;
+    }
   }
 
   void load_actions(const char* function, const py::handle& actions) {
     const Argument argument{function, "actions"};
+    const bool discrete = env_.table().num_actions > 0;
+    const std::string wanted = discrete ? "an array of one integer per environment"
+                                        : "a float array with a row per environment";
     py::array array;
     if (py::isinstance<py::array>(actions)) {
       array = py::reinterpret_borrow<py::array>(actions);
     } else if (py::isinstance<py::list>(actions) || py::isinstance<py::tuple>(actions)) {
       array = py::array::ensure(actions);
-      if (!array) argument.type_error("must be a flat list of one integer per environment");
+      if (!array) {
+        argument.type_error(discrete ? "must be a flat list of one integer per environment"
+                                     : "must be a list of rows of one length, one per environment");
+      }
     } else {
-      argument.type_error("must be an array of one integer per environment, got " +
-                          arrays::describe(actions));
+      argument.type_error("must be " + wanted + ", got " + arrays::describe(actions));
     }
-    const std::ptrdiff_t n = env_.num_envs();
-    if (array.ndim() == 0) {
-      argument.type_error("must be an array of one integer per environment, got a scalar");
+    if (array.ndim() == 0) argument.type_error("must be " + wanted + ", got a scalar");
+    discrete ? load_indices(argument, array) : load_floats(argument, array);
+    if (threw_) {
+      throw std::runtime_error(std::string(function) +
+                               ": the environment threw in the call before; reset it first");
     }
-    argument.require_shape(array, {n}, "(one action per environment)");
+    if (env_.autoreset() == Autoreset::kDisabled) {
+      const std::ptrdiff_t over = env_.first_over();
+      if (over >= 0) {
+        throw py::value_error(
+            std::string(function) + ": the episode of environment " + std::to_string(over) +
+            " is over; reset it with options={'reset_mask': terminated | truncated}");
+      }
+    }
+  }
+
+  void load_indices(const Argument& argument, const py::array& array) {
+    argument.require_shape(array, {env_.num_envs()}, "(one action per environment)");
     const std::ptrdiff_t stride = argument.stride(array, 0);
     const std::int64_t count = env_.table().num_actions;
-    const std::span<std::int32_t> slots = env_.actions();
+    const std::span<std::int32_t> slots = env_.discrete_actions();
     std::ptrdiff_t bad;
     if (Argument::holds<std::int64_t>(array)) {
       bad = copy_actions<std::int64_t>(array, stride, count, slots);
@@ -313,13 +510,27 @@ class PyVectorEnv {
                            py::str(array.attr("item")(bad)).cast<std::string>() +
                            " for environment " + std::to_string(bad));
     }
-    if (env_.autoreset() == Autoreset::kDisabled) {
-      const std::ptrdiff_t over = env_.first_over();
-      if (over >= 0) {
-        throw py::value_error(
-            std::string(function) + ": the episode of environment " + std::to_string(over) +
-            " is over; reset it with options={'reset_mask': terminated | truncated}");
-      }
+  }
+
+  // float64 is rounded to float32, the type of the action space.
+  void load_floats(const Argument& argument, const py::array& array) {
+    const std::ptrdiff_t size = env_.table().action_size;
+    argument.require_shape(array, {env_.num_envs(), size}, "(environments, action elements)");
+    const std::ptrdiff_t rows = argument.stride(array, 0);
+    const std::ptrdiff_t columns = argument.stride(array, 1);
+    const std::span<float> slots = env_.continuous_actions();
+    std::ptrdiff_t bad;
+    if (Argument::holds<float>(array)) {
+      bad = copy_floats<float>(array, rows, columns, size, slots);
+    } else if (Argument::holds<double>(array)) {
+      bad = copy_floats<double>(array, rows, columns, size, slots);
+    } else {
+      argument.type_error("must be float32 or float64, got " + arrays::dtype_text(array) +
+                          "; cast with actions.astype(np.float32)");
+    }
+    if (bad >= 0) {
+      argument.value_error("must not be NaN, got NaN for environment " +
+                           std::to_string(bad / size));
     }
   }
 
@@ -330,11 +541,16 @@ class PyVectorEnv {
       argument.type_error("must be " + py::str(scalar()).cast<std::string>() + ", got " +
                           arrays::dtype_text(array));
     }
-    argument.require_shape(array, {env_.num_envs(), env_.table().obs_size}, "");
+    const std::vector<py::ssize_t> shape = rows_shape(env_.table(), env_.num_envs());
+    argument.require_shape(array, shape, "");
     argument.require_writable(array);
     stride = argument.stride(array, 0);
-    if (argument.stride(array, 1) != 1) {
-      argument.value_error("must have contiguous rows (its last axis has a stride)");
+    std::ptrdiff_t expected = 1;
+    for (py::ssize_t axis = array.ndim() - 1; axis > 0; --axis) {
+      if (array.shape(axis) > 1 && argument.stride(array, axis) != expected) {
+        argument.value_error("must have contiguous rows (only the first axis may have a stride)");
+      }
+      expected *= array.shape(axis);
     }
     return array.mutable_data();
   }
@@ -356,6 +572,8 @@ class PyVectorEnv {
   }
 
   VectorEnv env_;
+  bool episode_stats_;
+  bool threw_ = false;  // states are part old, part new until a reset of all
   ArrayRing obs_;
   ArrayRing final_obs_;
   ArrayRing rewards_;
@@ -364,15 +582,40 @@ class PyVectorEnv {
   std::atomic<bool> in_use_{false};
 };
 
+py::tuple names_of(const EnvFields& fields) {
+  py::list names;
+  for (int i = 0; i < fields.count; ++i) names.append(fields.describe(i).name);
+  return py::tuple(names);
+}
+
 py::dict describe_env(const EnvTable& table) {
-  py::list fields;
-  for (int i = 0; i < table.num_fields; ++i) fields.append(table.fields[i].name);
   py::dict info;
-  info["obs_size"] = table.obs_size;
-  info["obs_dtype"] = table.obs_is_float32 ? "float32" : "float64";
+  info["name"] = table.name;
+  info["max_episode_steps"] = table.max_episode_steps > 0
+                                  ? py::object(py::int_(table.max_episode_steps))
+                                  : py::object(py::none());
+  info["reward_threshold"] = table.reward_threshold == table.reward_threshold
+                                 ? py::object(py::float_(table.reward_threshold))
+                                 : py::object(py::none());
+  py::list shape;
+  for (int i = 0; i < table.obs_ndim; ++i) shape.append(table.obs_shape[i]);
+  info["obs_shape"] = py::tuple(shape);
+  info["obs_dtype"] = py::str(dtype_of(table.obs_type));
+  info["obs_bounds"] = py::make_tuple(table.obs_low, table.obs_high);
   info["num_actions"] = table.num_actions;
-  info["reset_bounds"] = py::make_tuple(table.reset_low, table.reset_high);
-  info["params"] = py::tuple(fields);
+  info["action_size"] = table.action_size;
+  info["action_bounds"] = py::make_tuple(table.action_low, table.action_high);
+  info["params"] = names_of(table.params);
+  info["options"] = names_of(table.options);
+  info["state"] = names_of(table.state);
+  std::vector<std::max_align_t> defaults(table.options.bytes / sizeof(std::max_align_t) + 1);
+  table.options.init(defaults.data());
+  py::dict values;
+  for (int i = 0; i < table.options.count; ++i) {
+    const EnvField field = table.options.describe(i);
+    values[field.name] = field_object(field, table.options.get(defaults.data(), i));
+  }
+  info["default_options"] = values;
   return info;
 }
 
@@ -387,19 +630,26 @@ py::dict native_envs() {
 
 void bind_envs(py::module_& m) {
   m.def("native_envs", &native_envs);
+  m.def(
+      "load_env", [](const std::string& path) { return describe_env(load_env(path)); },
+      py::arg("path"));
   py::class_<PyVectorEnv>(m, "VectorEnv")
       .def(py::init<const std::string&, std::ptrdiff_t, std::optional<int>, int,
-                    std::optional<std::int64_t>>(),
+                    std::optional<std::int64_t>, bool>(),
            py::arg("name"), py::arg("num_envs"), py::arg("num_threads"), py::arg("autoreset"),
-           py::arg("max_episode_steps"))
-      .def("reset", &PyVectorEnv::reset, py::arg("seeds"), py::arg("selected"), py::arg("low"),
-           py::arg("high"))
+           py::arg("max_episode_steps"), py::arg("episode_stats"))
+      .def("reset", &PyVectorEnv::reset, py::arg("seeds"), py::arg("selected"), py::arg("options"))
       .def("step", &PyVectorEnv::step, py::arg("actions"))
       .def("step_into", &PyVectorEnv::step_into, py::arg("actions"), py::arg("obs"),
            py::arg("rewards"), py::arg("terminated"), py::arg("truncated"), py::arg("final_obs"))
       .def("get_state", &PyVectorEnv::get_state)
       .def("set_state", &PyVectorEnv::set_state, py::arg("state"))
-      .def("set_param", &PyVectorEnv::set_param, py::arg("name"), py::arg("value"))
+      .def("set_param", &PyVectorEnv::set_param, py::arg("name"), py::arg("value"), py::arg("env"),
+           py::arg("function"))
+      .def("get_param", &PyVectorEnv::get_param, py::arg("name"), py::arg("env"))
+      .def("state_of", &PyVectorEnv::state_of, py::arg("env"))
+      .def("get_rng", &PyVectorEnv::get_rng, py::arg("env"))
+      .def("set_rng", &PyVectorEnv::set_rng, py::arg("env"), py::arg("words"))
       .def_property_readonly("num_threads", &PyVectorEnv::num_threads);
 }
 

@@ -16,8 +16,6 @@
 namespace ppo::inline PPO_ISA {
 
 struct CartPole {
-  static constexpr const char* kName = "CartPole-v1";
-  static constexpr Bounds kResetBounds = {-0.05, 0.05};
   static constexpr double kStepNanoseconds = 8;
 
   using Action = Discrete<2>;
@@ -25,7 +23,37 @@ struct CartPole {
 
   struct Params {
     bool sutton_barto_reward = false;  // 0 a step and -1 on termination instead of 1 a step
+    double gravity = 9.8;
+    double masscart = 1.0;
+    double masspole = 0.1;
+    double total_mass = 0.1 + 1.0;
+    double length = 0.5;  // half the pole's
+    double polemass_length = 0.1 * 0.5;
+    double force_mag = 10.0;
+    double tau = 0.02;
+    double theta_threshold_radians = 12 * 2 * 3.141592653589793 / 360;
+    double x_threshold = 2.4;
+    std::int32_t kinematics_integrator = 0;
   };
+  static constexpr Field<Params> kParams[] = {
+      {"sutton_barto_reward", &Params::sutton_barto_reward},
+      {"gravity", &Params::gravity},
+      {"masscart", &Params::masscart},
+      {"masspole", &Params::masspole},
+      {"total_mass", &Params::total_mass},
+      {"length", &Params::length},
+      {"polemass_length", &Params::polemass_length},
+      {"force_mag", &Params::force_mag},
+      {"tau", &Params::tau},
+      {"theta_threshold_radians", &Params::theta_threshold_radians},
+      {"x_threshold", &Params::x_threshold},
+      {"kinematics_integrator", &Params::kinematics_integrator, "euler|semi-implicit euler"}};
+
+  struct Options {
+    double low = -0.05;
+    double high = 0.05;
+  };
+  static constexpr Field<Options> kOptions[] = {{"low", &Options::low}, {"high", &Options::high}};
 
   struct State {
     double x;
@@ -33,6 +61,10 @@ struct CartPole {
     double theta;
     double theta_dot;
   };
+  static constexpr Field<State> kState[] = {{"x", &State::x},
+                                            {"x_dot", &State::x_dot},
+                                            {"theta", &State::theta},
+                                            {"theta_dot", &State::theta_dot}};
 
   struct Tile {
     alignas(64) double x[kTile];
@@ -49,30 +81,26 @@ struct CartPole {
     }
   };
 
-  static constexpr double kGravity = 9.8;
-  static constexpr double kPoleMass = 0.1;
-  static constexpr double kTotalMass = kPoleMass + 1.0;
-  static constexpr double kHalfLength = 0.5;
-  static constexpr double kPoleMassLength = kPoleMass * kHalfLength;
-  static constexpr double kForce = 10.0;
-  static constexpr double kTau = 0.02;
-  static constexpr double kThetaLimit = 12 * 2 * 3.141592653589793 / 360;
-  static constexpr double kXLimit = 2.4;
-
-  // One Euler step; positions move with the old velocities.
-  PPO_HD static State move(const State& s, std::int32_t action, double sine, double cosine) {
-    const double force = action == 1 ? kForce : -kForce;
-    const double pull = (force + kPoleMassLength * (s.theta_dot * s.theta_dot) * sine) / kTotalMass;
+  // One Euler step; positions move with the old velocities, or with the new ones if semi-implicit.
+  PPO_HD static State move(const State& s, const Params& p, std::int32_t action, double sine,
+                           double cosine) {
+    const double force = action == 1 ? p.force_mag : -p.force_mag;
+    const double pull =
+        (force + p.polemass_length * (s.theta_dot * s.theta_dot) * sine) / p.total_mass;
     const double theta_acc =
-        (kGravity * sine - cosine * pull) /
-        (kHalfLength * (4.0 / 3.0 - kPoleMass * (cosine * cosine) / kTotalMass));
-    const double x_acc = pull - kPoleMassLength * theta_acc * cosine / kTotalMass;
-    return {s.x + kTau * s.x_dot, s.x_dot + kTau * x_acc, s.theta + kTau * s.theta_dot,
-            s.theta_dot + kTau * theta_acc};
+        (p.gravity * sine - cosine * pull) /
+        (p.length * (4.0 / 3.0 - p.masspole * (cosine * cosine) / p.total_mass));
+    const double x_acc = pull - p.polemass_length * theta_acc * cosine / p.total_mass;
+    const double x_dot = s.x_dot + p.tau * x_acc;
+    const double theta_dot = s.theta_dot + p.tau * theta_acc;
+    const bool semi_implicit = p.kinematics_integrator != 0;
+    return {s.x + p.tau * (semi_implicit ? x_dot : s.x_dot), x_dot,
+            s.theta + p.tau * (semi_implicit ? theta_dot : s.theta_dot), theta_dot};
   }
 
-  PPO_HD static bool is_terminal(const State& s) {
-    return (s.x < -kXLimit) | (s.x > kXLimit) | (s.theta < -kThetaLimit) | (s.theta > kThetaLimit);
+  PPO_HD static bool is_terminal(const State& s, const Params& p) {
+    return (s.x < -p.x_threshold) | (s.x > p.x_threshold) | (s.theta < -p.theta_threshold_radians) |
+           (s.theta > p.theta_threshold_radians);
   }
 
   PPO_HD static double reward(const Params& params, bool terminated) {
@@ -80,32 +108,33 @@ struct CartPole {
     return params.sutton_barto_reward ? sutton_barto : 1.0;
   }
 
-  PPO_HD static void reset(State& s, const Params&, Rng& rng, Bounds bounds) {
-    s.x = rng.uniform(bounds.low, bounds.high);
-    s.x_dot = rng.uniform(bounds.low, bounds.high);
-    s.theta = rng.uniform(bounds.low, bounds.high);
-    s.theta_dot = rng.uniform(bounds.low, bounds.high);
+  PPO_HD static void reset(State& s, const Params&, Rng& rng, const Options& options) {
+    s.x = rng.uniform(options.low, options.high);
+    s.x_dot = rng.uniform(options.low, options.high);
+    s.theta = rng.uniform(options.low, options.high);
+    s.theta_dot = rng.uniform(options.low, options.high);
   }
 
   PPO_HD static StepResult step(State& s, const Params& params, std::int32_t action, Rng&) {
-    s = move(s, action, std::sin(s.theta), std::cos(s.theta));
-    const bool terminated = is_terminal(s);
+    s = move(s, params, action, std::sin(s.theta), std::cos(s.theta));
+    const bool terminated = is_terminal(s, params);
     return {reward(params, terminated), terminated};
   }
 
   static void step_tile(Tile& tile, const Params& params, const std::int32_t* actions, int lanes,
                         double* rewards, bool* terminated) {
+    const Params p = params;  // a copy that no store can reach
     alignas(64) double sine[kTile];
     alignas(64) double cosine[kTile];
     alignas(64) double over[kTile];
     sincos_tile<kTile>(tile.theta, lanes, sine, cosine);
     for (int i = 0; i < kTile; ++i) {
-      const State s = move(tile.load(i), actions[i], sine[i], cosine[i]);
+      const State s = move(tile.load(i), p, actions[i], sine[i], cosine[i]);
       tile.store(i, s);
-      over[i] = is_terminal(s) ? 1.0 : 0.0;
+      over[i] = is_terminal(s, p) ? 1.0 : 0.0;
     }
     for (int i = 0; i < kTile; ++i) terminated[i] = over[i] != 0.0;
-    for (int i = 0; i < kTile; ++i) rewards[i] = reward(params, over[i] != 0.0);
+    for (int i = 0; i < kTile; ++i) rewards[i] = reward(p, over[i] != 0.0);
   }
 
   PPO_HD static void observe(const State& s, float* out) {

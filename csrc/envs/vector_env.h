@@ -7,12 +7,18 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string_view>
-#include <vector>
 
-#include "envs/table.h"
+#include "ppo_fast/env_table.h"
 
 namespace ppo {
+
+// What an environment threw, as text. All environments of the batch must be reset then.
+class EnvThrew : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
 
 // The built-in environment of that name, or null.
 const EnvTable* find_env(std::string_view name);
@@ -31,20 +37,29 @@ class VectorEnv {
   // Rough duration of a step on those threads.
   double step_nanoseconds() const;
 
-  void set_param(const EnvField& field, bool value);
+  // A field of Params. Environments share their Params until one of them is given a value of its
+  // own.
+  double param(int field, std::ptrdiff_t env) const;
+  void set_param(int field, double value);
+  void set_param(int field, double value, std::ptrdiff_t env);
 
+  // Throws EnvThrew, as step does.
   void reset(const ResetRequest& request, const StepOutputs& out);
 
-  // A slot per environment for the actions of the next step, to be filled with values in
-  // [0, num_actions) before step() is called.
-  std::span<std::int32_t> actions() {
-    return {actions_.data(), static_cast<std::size_t>(num_envs())};
-  }
+  // The slots of the next step's actions, num_envs * action_size of them, to be filled before
+  // step() is called.
+  std::span<std::int32_t> discrete_actions();  // in [0, num_actions)
+  std::span<float> continuous_actions();
   // Returns how many episodes ended.
   std::ptrdiff_t step(const StepOutputs& out);
 
   // The first environment whose episode is over and waits for a reset, or -1.
   std::ptrdiff_t first_over() const;
+
+  // A field of one environment's State.
+  double state_field(int field, std::ptrdiff_t env) const;
+  void load_rng(std::ptrdiff_t env, std::uint64_t words[6]) const;
+  void store_rng(std::ptrdiff_t env, const std::uint64_t words[6]);
 
   // Everything that the future of the batch depends on, as bytes of this build's layout.
   std::span<std::byte> state() { return {tiles_.get(), tiles_bytes_}; }
@@ -53,15 +68,19 @@ class VectorEnv {
   struct AlignedDelete {
     void operator()(std::byte* p) const;
   };
+  using AlignedBytes = std::unique_ptr<std::byte[], AlignedDelete>;
+
+  static AlignedBytes allocate(std::size_t bytes);
+  const std::byte* params_of(std::ptrdiff_t env) const;
 
   const EnvTable& table_;
   EnvBatch batch_;
   int num_threads_;
   std::ptrdiff_t num_tiles_;
   std::size_t tiles_bytes_;
-  std::unique_ptr<std::byte[], AlignedDelete> tiles_;
-  std::unique_ptr<std::byte[]> params_;
-  std::vector<std::int32_t> actions_;
+  AlignedBytes tiles_;
+  AlignedBytes params_;
+  AlignedBytes actions_;  // int32 or float, for whole tiles
 };
 
 }  // namespace ppo

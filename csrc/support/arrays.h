@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "support/view.h"
 
@@ -97,8 +98,8 @@ struct Argument {
     }
   }
 
-  void require_shape(const py::array& array, std::initializer_list<py::ssize_t> shape,
-                     const char* like) const {
+  template <typename Shape = std::initializer_list<py::ssize_t>>
+  void require_shape(const py::array& array, const Shape& shape, const char* like) const {
     bool equal = array.ndim() == static_cast<py::ssize_t>(shape.size());
     py::ssize_t axis = 0;
     for (py::ssize_t size : shape) equal = equal && array.shape(axis++) == size;

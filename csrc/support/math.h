@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "support/host_device.h"
+#include "ppo_fast/host_device.h"
 
 namespace ppo::inline PPO_ISA::math {
 

@@ -13,7 +13,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "support/host_device.h"
+#include "ppo_fast/host_device.h"
 
 namespace ppo::inline PPO_ISA {
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "support/host_device.h"
+#include "ppo_fast/host_device.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>

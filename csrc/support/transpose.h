@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "support/host_device.h"
+#include "ppo_fast/host_device.h"
 
 namespace ppo::inline PPO_ISA {
 

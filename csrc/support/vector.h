@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "support/host_device.h"
+#include "ppo_fast/host_device.h"
 
 // Before a loop whose iterations are independent: what they write, no other one reads.
 #if defined(__clang__)

@@ -5,7 +5,7 @@
 
 #include <cstddef>
 
-#include "support/host_device.h"
+#include "ppo_fast/host_device.h"
 
 namespace ppo {
 

@@ -5,7 +5,7 @@
 // old_logp). KL estimators: J. Schulman, "Approximating KL Divergence" (2020).
 #pragma once
 
-#include "support/host_device.h"
+#include "ppo_fast/host_device.h"
 #include "support/math.h"
 
 namespace ppo::inline PPO_ISA {

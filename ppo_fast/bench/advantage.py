@@ -8,14 +8,10 @@ is not, and then exceed 100%.
 """
 
 import json
-import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +21,9 @@ from numpy.typing import NDArray
 
 from ppo_fast import reference
 from ppo_fast.advantage import gae, token_gae
+from ppo_fast.bench.machine import machine, torch_threads
 from ppo_fast.bench.timing import table, time_in_turns
 from ppo_fast.extras import require
-from ppo_fast.info import build_info
 
 Array = NDArray[Any]
 
@@ -171,7 +167,7 @@ def bench_advantage(
     print(
         f"A contender whose first call takes more than {_SLOW:g} s is not called again: its time,\n"
         "marked *, is that of this call. Torch runs with its own number of threads"
-        f"{f', {_torch_threads()}' if _torch_threads() else ''}."
+        f"{f', {torch_threads()}' if torch_threads() else ''}."
     )
     results = []
     for make, group in ((rollout, shapes), (tokens, token_shapes)):
@@ -319,7 +315,7 @@ def _save(path: Path, results: Sequence[Result]) -> None:
     report = {
         "benchmark": "advantage",
         "unit": "seconds per call",
-        "machine": _machine(),
+        "machine": machine(_PACKAGES),
         "results": [_record(result) for result in results],
     }
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -342,36 +338,6 @@ def _record(result: Result) -> dict[str, object]:
             for name, seconds in result.seconds.items()
         },
     }
-
-
-def _machine() -> dict[str, object]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "cpu": _cpu_model(),
-        "processors": os.cpu_count(),
-        "torch_threads": _torch_threads(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "ppo_fast": dict(build_info()),
-    }
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def _torch_threads() -> int | None:
-    torch = sys.modules.get("torch")
-    return None if torch is None else int(torch.get_num_threads())
 
 
 def _plot(path: Path, results: Sequence[Result]) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 
 ROUNDS = 7
+_FEWEST_ROUNDS = 3  # for contenders of which more would take too long
 
 
 def time_in_turns(
@@ -12,17 +13,20 @@ def time_in_turns(
 ) -> dict[str, float]:
     """Median seconds per call of each contender.
 
-    Each gets about `seconds` in `ROUNDS` turns; the first call of each is not counted.
+    Each gets about `seconds` in `ROUNDS` turns, or fewer if its calls are too slow for that; the
+    first call of each is not counted.
     """
-    calls = {}
+    calls, rounds = {}, {}
     for name, call in contenders.items():
         call()
-        once = _time(call, 1)
-        calls[name] = max(1, int(seconds / ROUNDS / max(once, 1e-9)))
+        once = max(_time(call, 1), 1e-9)
+        calls[name] = max(1, int(seconds / ROUNDS / once))
+        rounds[name] = max(_FEWEST_ROUNDS, min(ROUNDS, int(seconds / once)))
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         for name, call in contenders.items():
-            times[name].append(_time(call, calls[name]) / calls[name])
+            if turn < rounds[name]:
+                times[name].append(_time(call, calls[name]) / calls[name])
     return {name: statistics.median(values) for name, values in times.items()}
 
 

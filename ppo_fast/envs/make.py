@@ -8,11 +8,16 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from ppo_fast.envs.ale import AleVectorEnv
+from ppo_fast.envs.envpool import EnvPoolVectorEnv
 from ppo_fast.envs.native import NativeVectorEnv
-from ppo_fast.envs.specs import NATIVE_SPECS, native_spec
+from ppo_fast.envs.specs import NAMESPACE, NATIVE_SPECS, native_spec
 from ppo_fast.envs.stepping import SingleEnvStepper, Stepper, VectorEnvStepper
+from ppo_fast.extras import require
 
-BACKENDS = ("native", "gymnasium")
+BACKENDS = ("native", "gymnasium", "ale", "envpool")
+VECTORIZATIONS = ("sync", "async")
+_POOLS = {"ale": AleVectorEnv, "envpool": EnvPoolVectorEnv}
 
 
 def make_vec(
@@ -20,6 +25,7 @@ def make_vec(
     num_envs: int = 1,
     *,
     backend: str | None = None,
+    vectorization: str | None = None,
     num_threads: int | None = None,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     max_episode_steps: int | None = None,
@@ -31,13 +37,19 @@ def make_vec(
     Parameters
     ----------
     env_id
-        A native id (`"CartPole-v1"`, also as `"ppo_fast/CartPole-v1"`) or any Gymnasium id.
+        A native id (`"CartPole-v1"`, also as `"ppo_fast/CartPole-v1"`) or any id of the backend.
     num_envs
         Number of environments.
     backend
-        `"native"`, `"gymnasium"` (its `SyncVectorEnv`), or None for native where possible.
+        `"native"`, `"gymnasium"`, `"ale"` (ale-py's C++ batch of Atari games) or `"envpool"`. None
+        is native where the id is, else gymnasium, whatever else is installed: `"ALE/Pong-v5"` is
+        then Gymnasium's raw game, one Python object per environment.
+    vectorization
+        Of backend gymnasium: `"sync"` for `SyncVectorEnv`, the default, or `"async"` for
+        `AsyncVectorEnv`, a process per environment.
     num_threads
-        Threads that share a step of native environments; None chooses by the work of a step.
+        Threads that share a step; None chooses by the work of a step (native) or takes one per
+        processor (ale, envpool). Gymnasium has none.
     autoreset_mode
         Gymnasium's `AutoresetMode`.
     max_episode_steps
@@ -50,12 +62,16 @@ def make_vec(
     Returns
     -------
     gymnasium.vector.VectorEnv
-        A `NativeVectorEnv` or a `SyncVectorEnv`.
+        A `NativeVectorEnv`, `SyncVectorEnv`, `AsyncVectorEnv`, `AleVectorEnv` or
+        `EnvPoolVectorEnv`.
 
     Raises
     ------
     ValueError
-        For an unknown id (with near matches), backend or device, or a number below 1.
+        For an unknown id (with near matches), backend or device, a number below 1, or a keyword
+        that the backend cannot honour.
+    ModuleNotFoundError
+        If the backend's package is not installed, with the command that installs it.
     """
     if not isinstance(env_id, str):
         raise TypeError(f"make_vec: env_id must be a string, got {type(env_id).__name__}")
@@ -70,10 +86,26 @@ def make_vec(
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"make_vec: backend must be one of {BACKENDS} or None, got {backend!r}")
     spec = native_spec(env_id)
-    if backend == "native" and spec is None:
-        known = ", ".join(NATIVE_SPECS)
-        raise ValueError(f"make_vec: {env_id!r} is not native; native are: {known}")
-    if spec is not None and backend != "gymnasium":
+    if backend is None:
+        backend = "gymnasium" if spec is None else "native"
+    if vectorization is not None:
+        _check_vectorization(vectorization, backend)
+    if backend in _POOLS:
+        for name, value in (("num_threads", num_threads), ("max_episode_steps", max_episode_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"make_vec: {name} must be at least 1, got {value}")
+        return _POOLS[backend](
+            original_id(env_id),
+            num_envs,
+            num_threads=num_threads,
+            autoreset_mode=autoreset_mode,
+            max_episode_steps=max_episode_steps,
+            **env_kwargs,
+        )
+    if backend == "native":
+        if spec is None:
+            known = ", ".join(NATIVE_SPECS)
+            raise ValueError(f"make_vec: {env_id!r} is not native; native are: {known}")
         limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
         return NativeVectorEnv(
             spec.env_id,
@@ -89,7 +121,7 @@ def make_vec(
     return gymnasium.make_vec(
         original_id(env_id),
         num_envs,
-        vectorization_mode="sync",
+        vectorization_mode=vectorization or "sync",
         vector_kwargs={"autoreset_mode": AutoresetMode(autoreset_mode)},
         **env_kwargs,
     )
@@ -105,13 +137,33 @@ def _integer(name: str, value: Any) -> int:
     return number
 
 
-def make_stepper(env_id: str, num_envs: int, *, num_threads: int | None = None) -> Stepper:
-    """The environments of a training run: native, a single Gymnasium one, or a Gymnasium batch."""
-    if native_spec(env_id) is None and num_envs == 1:
-        return SingleEnvStepper(make_single(env_id))
+def _check_vectorization(vectorization: str, backend: str) -> None:
+    if vectorization not in VECTORIZATIONS:
+        raise ValueError(
+            f"make_vec: vectorization must be one of {VECTORIZATIONS} or None, "
+            f"got {vectorization!r}"
+        )
+    if backend != "gymnasium":
+        raise ValueError(
+            f"make_vec: vectorization is for backend='gymnasium', got {vectorization!r} with "
+            f"backend {backend!r}; leave it out or pass backend='gymnasium'"
+        )
+
+
+def make_stepper(
+    env_id: str, num_envs: int, *, num_threads: int | None = None, backend: str | None = None
+) -> Stepper:
+    """The environments of a training run: native, a single Gymnasium one, or a backend's batch."""
+    gymnasiums = backend == "gymnasium" or (backend is None and native_spec(env_id) is None)
+    if gymnasiums and num_envs == 1:
+        return SingleEnvStepper(make_single(original_id(env_id)))
     try:
         env = make_vec(
-            env_id, num_envs, num_threads=num_threads, autoreset_mode=AutoresetMode.SAME_STEP
+            env_id,
+            num_envs,
+            backend=backend,
+            num_threads=num_threads,
+            autoreset_mode=AutoresetMode.SAME_STEP,
         )
     except (gymnasium.error.Error, ImportError) as error:
         raise ValueError(f"{env_id} cannot be made: {error}") from None
@@ -128,9 +180,13 @@ def make_single(env_id: str, **env_kwargs: Any) -> gymnasium.Env[Any, Any]:
 
 
 def original_id(env_id: str) -> str:
-    """The id of Gymnasium's own environment behind a native id; other ids as they are."""
+    """The id to give to `gymnasium.make`: that of Gymnasium's own environment behind a native id, of
+    the single-environment form of a user's native one, and other ids as they are.
+    """
     spec = native_spec(env_id)
-    return env_id if spec is None else spec.env_id
+    if spec is None:
+        return env_id
+    return spec.env_id if spec.has_original else f"{NAMESPACE}/{spec.env_id}"
 
 
 def reward_threshold(env_id: str) -> float | None:
@@ -141,7 +197,8 @@ def reward_threshold(env_id: str) -> float | None:
 def require_known(env_id: str) -> None:
     """Refuse an id that neither we nor Gymnasium know, with the ids that look like it.
 
-    In `module:id` the module is imported first, which registers its environments.
+    In `module:id` the module is imported first, which registers its environments; ids that start
+    with `ALE/` need no module.
     """
     if native_spec(env_id) is not None:
         return
@@ -149,6 +206,8 @@ def require_known(env_id: str) -> None:
     try:
         if module:
             importlib.import_module(module)
+        elif name.startswith("ALE/"):
+            require("ale_py", "ale")
         gymnasium.spec(name)
     except (gymnasium.error.Error, ImportError) as error:
         known = {*gymnasium.registry, *NATIVE_SPECS}

@@ -1,10 +1,14 @@
 """NativeVectorEnv: a batch of C++ environments behind Gymnasium's VectorEnv."""
 
+import math
 import operator
 import secrets
+import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -12,7 +16,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from ppo_fast import _core
-from ppo_fast.envs.specs import native_spec
+from ppo_fast.envs.rendering import RENDER_MODES, Renderer, require_render_mode
+from ppo_fast.envs.specs import NAMESPACE, native_spec
 
 _AUTORESET_CODES = {
     AutoresetMode.NEXT_STEP: 0,
@@ -42,9 +47,12 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     max_episode_steps
         Truncates episodes at this length; None for no limit.
     render_mode
-        Accepted for `gymnasium.make_vec`; only None is supported.
+        `"rgb_array"`, or None for environments that are not rendered.
+    episode_stats
+        Whether infos carry the return, length and time of episodes that ended, in the form of
+        Gymnasium's `RecordEpisodeStatistics`.
     **env_kwargs
-        Keywords of the original, e.g. `sutton_barto_reward=True`.
+        Keywords of the environment, e.g. `sutton_barto_reward=True`, and its other attributes.
 
     Raises
     ------
@@ -63,34 +71,49 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        episode_stats: bool = False,
         **env_kwargs: Any,
     ) -> None:
         spec = native_spec(env_id)
         if spec is None:
             raise ValueError(f"make_vec: {env_id!r} is not a native environment")
-        if render_mode is not None:
-            raise ValueError(
-                f"make_vec: render_mode {render_mode!r} is not supported by native environments; "
-                f"render with gymnasium.make({spec.env_id!r}, render_mode=...)"
-            )
+        require_render_mode(spec, render_mode)
         mode = AutoresetMode(autoreset_mode)
         self.num_envs = operator.index(num_envs)
+        self._native_spec = spec
         self._native = _core.VectorEnv(
-            spec.env_id, self.num_envs, num_threads, _AUTORESET_CODES[mode], max_episode_steps
+            spec.env_id,
+            self.num_envs,
+            num_threads,
+            _AUTORESET_CODES[mode],
+            max_episode_steps,
+            bool(episode_stats),
         )
-        info = _core.native_envs()[spec.env_id]
         for name, value in env_kwargs.items():
-            if not self._native.set_param(name, value):
-                known = ", ".join(info["params"])
+            if not self._native.set_param(name, value, -1, "make_vec"):
+                known = ", ".join(spec.params) or "none"
                 raise TypeError(f"make_vec: {spec.env_id} has no keyword {name!r}; it has: {known}")
-        self.metadata = {"render_modes": [], "autoreset_mode": mode}
+        self.metadata = {
+            "render_modes": list(RENDER_MODES) if spec.has_original else [],
+            "autoreset_mode": mode,
+        }
+        self.render_mode = render_mode
+        self.spec = gymnasium.registry.get(f"{NAMESPACE}/{spec.env_id}")
         self.single_observation_space = spec.observation_space()
         self.single_action_space = spec.action_space()
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._default_bounds: tuple[float, float] = info["reset_bounds"]
+        self._renderer: Renderer | None = None
+        if render_mode is not None:
+            self._renderer = Renderer(spec)
+            self.metadata["render_fps"] = self._renderer.render_fps
         self._seeds: list[int] | None = None
+        self._has_generators = False
         self._was_reset = False
+        self._starts: NDArray[np.float64] | None = None
+        if episode_stats:
+            self._starts = np.zeros(self.num_envs)
+            self._pending = np.zeros(self.num_envs, np.bool_)
 
     @property
     def num_threads(self) -> int:
@@ -99,7 +122,7 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The seed that each environment's generator was last started from."""
+        """The seed that each environment's generator was last started from; -1 where it was set."""
         return tuple(self._known_seeds())
 
     def reset(
@@ -116,8 +139,9 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             None goes on with each environment's generator (seeded by the operating system the first
             time); an int s seeds environment i with s + i; a list gives one seed (or None) each.
         options
-            `low` and `high`: range of the initial state. `reset_mask`: bool array [N] of the
-            environments to reset; the others keep their state.
+            Options of the environment, e.g. `low` and `high`, the range of the initial state.
+            `reset_mask`: bool array [N] of the environments to reset; the others keep their state.
+            The dict is left as it is.
 
         Returns
         -------
@@ -126,11 +150,15 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         """
         if options is not None and not isinstance(options, dict):
             raise TypeError(f"reset: options must be a dict or None, got {options!r}")
-        low, high = self._reset_bounds(options)
+        values = self._reset_options(options)
         selected = self._reset_mask(options)
-        seeds = self._seed_list(seed)
-        obs = self._native.reset(seeds, selected, low, high)
-        self._was_reset = True
+        seeds = self._seed_list(seed, selected)
+        obs = self._native.reset(seeds, selected, values)
+        self._was_reset = self._has_generators = True
+        if self._starts is not None:
+            restarted = slice(None) if selected is None else selected
+            self._starts[restarted] = time.perf_counter()
+            self._pending[restarted] = False
         return obs, {}
 
     def step(
@@ -141,20 +169,31 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         Parameters
         ----------
         actions
-            Integers [N].
+            Integers [N] for a Discrete action space, else floats [N, ...].
 
         Returns
         -------
         tuple
             Observations [N, ...], rewards float64 [N], terminated and truncated bool [N], infos.
             Infos are empty but for SAME_STEP, where an ended episode adds `final_obs`, `final_info`
-            and their masks.
+            and their masks, and for `episode_stats`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For actions of a wrong type, shape or range. Nothing has moved then.
+        RuntimeError
+            If the environment threw; it must be reset.
         """
         self._require_reset()
-        obs, rewards, terminated, truncated, final_obs = self._native.step(actions)
-        if final_obs is None:
+        obs, rewards, terminated, truncated, final_obs, stats = self._native.step(actions)
+        if final_obs is None and self._starts is None:
             return obs, rewards, terminated, truncated, {}
-        return obs, rewards, terminated, truncated, _final_infos(final_obs, terminated | truncated)
+        ended = terminated | truncated
+        infos = {} if final_obs is None else _final_infos(final_obs, ended)
+        if self._starts is not None:
+            self._add_episode_stats(infos, stats, ended)
+        return obs, rewards, terminated, truncated, infos
 
     def step_into(
         self,
@@ -170,7 +209,7 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         Parameters
         ----------
         actions
-            Integers [N].
+            As `step` takes them.
         obs
             [N, ...] of the observation dtype; rows may be strided.
         rewards
@@ -195,7 +234,125 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def set_state(self, state: NDArray[np.uint8]) -> None:
         """Go on from a state that `get_state` gave for as many environments of this kind."""
         self._native.set_state(state)
-        self._was_reset = True
+        self._was_reset = self._has_generators = True
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """Each environment's generator as it stands: copies, so drawing from them changes nothing.
+
+        `set_generator` puts one in place.
+        """
+        self._start_generators()
+        return tuple(self._generator(i) for i in range(self.num_envs))
+
+    def set_generator(self, env: int, generator: np.random.Generator) -> None:
+        """Let environment `env` go on with a copy of a PCG64 generator."""
+        self._start_generators()
+        self._native.set_rng(env, _generator_words(generator.bit_generator))
+        self._known_seeds()[env] = -1
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """One value per environment of a keyword, an attribute such as `gravity`, or `state`."""
+        if name in self._native_spec.params:
+            return tuple(self._native.get_param(name, i) for i in range(self.num_envs))
+        if name == "state":
+            return tuple(
+                np.array([v for k, v in self._native.state_of(i).items() if k != "last_u"])
+                for i in range(self.num_envs)
+            )
+        if name == "np_random":
+            return self.np_random
+        if name == "np_random_seed":
+            return self.np_random_seed
+        shared = {
+            "spec": self.spec,
+            "render_mode": self.render_mode,
+            "metadata": self.metadata,
+            "observation_space": self.single_observation_space,
+            "action_space": self.single_action_space,
+        }
+        if name in shared:
+            return (shared[name],) * self.num_envs
+        known = ", ".join((*self._native_spec.params, "state", "np_random", *shared))
+        raise AttributeError(
+            f"{self._native_spec.env_id} has no attribute {name!r}; it has: {known}"
+        )
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute: one value for all environments, or a list or tuple with one each."""
+        if name not in self._native_spec.params:
+            known = ", ".join(self._native_spec.params) or "none"
+            raise AttributeError(
+                f"{self._native_spec.env_id} has no attribute {name!r} to set; it has: {known}"
+            )
+        if not isinstance(values, (list, tuple)):
+            self._native.set_param(name, values, -1, "set_attr")
+            return
+        if len(values) != self.num_envs:
+            raise ValueError(
+                f"set_attr: values must have one entry per environment ({self.num_envs}), "
+                f"got {len(values)}"
+            )
+        for i, value in enumerate(values):
+            self._native.set_param(name, value, i, "set_attr")
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """`get_attr`, and `call("render")`; native environments have no other methods."""
+        if name == "render":
+            return self.render() or (None,) * self.num_envs
+        if args or kwargs:
+            raise AttributeError(f"{self._native_spec.env_id} is native and has no method {name!r}")
+        return self.get_attr(name)
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """One frame [height, width, 3] per environment; None without a render mode."""
+        if self._renderer is None:
+            return None
+        self._require_reset()
+        return tuple(self._frame(self._renderer, i) for i in range(self.num_envs))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Release what rendering holds."""
+        if self._renderer is not None:
+            self._renderer.close()
+
+    def _frame(self, renderer: Renderer, env: int) -> NDArray[np.uint8]:
+        params = {name: self._native.get_param(name, env) for name in self._native_spec.params}
+        return renderer.frame(self._native.state_of(env), params)
+
+    def _generator(self, env: int) -> np.random.Generator:
+        high, low, inc_high, inc_low, has_uint32, uinteger = self._native.get_rng(env)
+        bits = np.random.PCG64(0)
+        bits.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": high << 64 | low, "inc": inc_high << 64 | inc_low},
+            "has_uint32": has_uint32,
+            "uinteger": uinteger,
+        }
+        return np.random.Generator(bits)
+
+    def _start_generators(self) -> None:
+        """Before the first reset generators have no state yet."""
+        if not self._has_generators:
+            for i, seed in enumerate(self._known_seeds()):
+                self._native.set_rng(i, _generator_words(np.random.PCG64(seed)))
+            self._has_generators = True
+
+    def _add_episode_stats(
+        self, infos: dict[str, Any], stats: Any, ended: NDArray[np.bool_]
+    ) -> None:
+        assert self._starts is not None
+        now = time.perf_counter()
+        self._starts[self._pending] = now
+        if stats is not None:
+            returns, lengths = stats
+            times = np.where(ended, np.round(now - self._starts, 6), 0.0)
+            infos["episode"] = {"r": returns, "l": lengths, "t": times}
+            infos["_episode"] = ended.copy()
+        if self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP:
+            self._starts[ended] = now
+        else:
+            self._pending = ended.copy()
 
     def _require_reset(self) -> None:
         if not self._was_reset:
@@ -206,11 +363,13 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             self._seeds = [secrets.randbits(128) for _ in range(self.num_envs)]
         return self._seeds
 
-    def _seed_list(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+    def _seed_list(
+        self, seed: int | Sequence[int | None] | None, selected: NDArray[np.bool_] | None
+    ) -> list[int | None]:
         """One seed or None per environment; None means: go on with the generator."""
         if seed is None:
             # The first reset needs a seed; np_random_seed may have promised one already.
-            return [None] * self.num_envs if self._was_reset else list(self._known_seeds())
+            return [None] * self.num_envs if self._has_generators else list(self._known_seeds())
         if isinstance(seed, (int, np.integer)):
             given: list[int | None] = [int(seed) + i for i in range(self.num_envs)]
         elif isinstance(seed, (list, tuple, np.ndarray)):
@@ -228,42 +387,78 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             if s is not None and s < 0:
                 raise ValueError(f"reset: seed must not be negative, got {s}")
         known = self._known_seeds()
-        self._seeds = [k if s is None else s for s, k in zip(given, known, strict=True)]
-        return given if self._was_reset else list(self._seeds)
+        self._seeds = [
+            k if s is None or not (selected is None or selected[i]) else s
+            for i, (s, k) in enumerate(zip(given, known, strict=True))
+        ]
+        return given if self._has_generators else list(self._seeds)
 
-    def _reset_bounds(self, options: dict[str, Any] | None) -> tuple[float, float]:
-        bounds = []
-        for name, default in zip(("low", "high"), self._default_bounds, strict=True):
+    def _reset_options(self, options: dict[str, Any] | None) -> dict[str, Any]:
+        """The environment's own options; other names are ignored, as Gymnasium does."""
+        values = dict(self._native_spec.default_options)
+        for name, default in values.items():
             value = default if options is None else options.get(name, default)
-            try:
-                bounds.append(float(value))
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"reset: options[{name!r}] must be a number, got {value!r}"
-                ) from None
-        low, high = bounds
-        if not low <= high:  # also refuses NaN
+            if isinstance(default, float):
+                try:
+                    value = float(value)
+                except (TypeError, ValueError):
+                    value = math.nan
+                if math.isnan(value):
+                    assert options is not None
+                    raise ValueError(
+                        f"reset: options[{name!r}] must be a number, got {options[name]!r}"
+                    )
+            values[name] = value
+        if "low" in values and "high" in values and values["low"] > values["high"]:
             raise ValueError(
-                f"reset: options['low'] ({low}) must not exceed options['high'] ({high})"
+                f"reset: options['low'] ({values['low']}) must not exceed "
+                f"options['high'] ({values['high']})"
             )
-        return low, high
+        if not self._native_spec.has_original:
+            return values
+        for name in ("x_init", "y_init"):
+            if values.get(name, 0) < 0:
+                raise ValueError(
+                    f"reset: options[{name!r}] must not be negative, got {values[name]}"
+                )
+        # NumPy, too, draws only from ranges of a finite width.
+        for name in ("low", "high", "x_init", "y_init"):
+            if abs(values.get(name, 0)) > sys.float_info.max / 2:
+                raise ValueError(f"reset: options[{name!r}] must be finite, got {values[name]}")
+        return values
 
     def _reset_mask(self, options: dict[str, Any] | None) -> NDArray[np.bool_] | None:
+        """The mask, checked; the errors' texts are those that Gymnasium's tests look for."""
         if options is None or "reset_mask" not in options:
             return None
         mask = options["reset_mask"]
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-            raise TypeError(f"reset: options['reset_mask'] must be a bool NumPy array, got {kind}")
+            raise TypeError(
+                f"reset: `options['reset_mask']` must have `dtype=np.bool_`, got {kind}"
+            )
         if mask.shape != (self.num_envs,):
             raise ValueError(
-                f"reset: options['reset_mask'] must have shape ({self.num_envs},), got {mask.shape}"
+                f"reset: `options['reset_mask']` must have shape `({self.num_envs},)`, "
+                f"got {mask.shape}"
             )
         if not mask.any():
-            raise ValueError("reset: options['reset_mask'] selects no environment")
+            raise ValueError(
+                "reset: `options['reset_mask']` must contain a boolean array with at least one "
+                f"True value, got reset_mask={mask}"
+            )
         if not self._was_reset and not mask.all():
             raise ResetNeeded("the first reset must cover all environments")
         return np.ascontiguousarray(mask)
+
+
+def _generator_words(bits: np.random.BitGenerator) -> list[int]:
+    """The state of a PCG64 in the words of `_core`, as `get_rng` gives them."""
+    state: Any = bits.state
+    if state["bit_generator"] != "PCG64":
+        raise ValueError(f"set_generator: generator must use PCG64, got {state['bit_generator']}")
+    words = [part for name in ("state", "inc") for part in divmod(state["state"][name], 1 << 64)]
+    return [*words, state["has_uint32"], state["uinteger"]]
 
 
 def _final_infos(final_obs: NDArray[Any], ended: NDArray[np.bool_]) -> dict[str, Any]:

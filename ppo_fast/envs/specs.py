@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
+from ppo_fast import _core
+from ppo_fast.info import NativeEnvInfo
 
 NAMESPACE = "ppo_fast"
 
@@ -16,59 +19,123 @@ NAMESPACE = "ppo_fast"
 class NativeSpec:
     """One native environment.
 
-    Attributes:
-        env_id: Id of the Gymnasium original whose results it equals bit for bit.
-        max_episode_steps: Time limit that `make_vec` applies by default.
-        reward_threshold: Mean return at which the environment counts as solved.
-        observation_space: Makes the space of one environment's observation.
-        action_space: Makes the space of one environment's action.
+    Attributes
+    ----------
+    env_id
+        Its id; for a built-in one that of the Gymnasium original whose results it equals bit for
+        bit.
+    max_episode_steps
+        Time limit that `make_vec` applies by default; None for no limit.
+    reward_threshold
+        Mean return at which the environment counts as solved.
+    observation_space
+        Makes the space of one environment's observation.
+    action_space
+        Makes the space of one environment's action.
+    params
+        Its keywords, which are attributes as well.
+    default_options
+        What `reset(options=...)` may set, with the values it has otherwise.
+    has_original
+        Whether Gymnasium has an environment of this id, which then draws its frames.
     """
 
     env_id: str
-    max_episode_steps: int
+    max_episode_steps: int | None
     reward_threshold: float | None
     observation_space: Callable[[], spaces.Box]
-    action_space: Callable[[], spaces.Discrete]
+    action_space: Callable[[], spaces.Discrete | spaces.Box]
+    params: tuple[str, ...] = ()
+    default_options: dict[str, Any] = field(default_factory=dict)
+    has_original: bool = False
 
 
-def _cartpole_observation_space() -> spaces.Box:
-    # Twice the limits of an episode, so that the observation that ends one is inside as well.
-    theta_limit = 12 * 2 * math.pi / 360
-    high = np.array([2.4 * 2, np.inf, theta_limit * 2, np.inf], dtype=np.float32)
-    return spaces.Box(-high, high, dtype=np.float32)
+def _symmetric(*high: float) -> spaces.Box:
+    bounds = np.array(high, dtype=np.float32)
+    return spaces.Box(-bounds, bounds, dtype=np.float32)
 
 
-NATIVE_SPECS: dict[str, NativeSpec] = {
-    spec.env_id: spec
-    for spec in (
-        NativeSpec(
-            env_id="CartPole-v1",
-            max_episode_steps=500,
-            reward_threshold=475.0,
-            observation_space=_cartpole_observation_space,
-            action_space=lambda: spaces.Discrete(2),
-        ),
-    )
+# Twice the limits of an episode, so that the observation that ends one is inside as well.
+_CARTPOLE_LIMITS = (2.4 * 2, np.inf, 12 * 2 * math.pi / 360 * 2, np.inf)
+_CAR_LOW = np.array([-1.2, -0.07], dtype=np.float32)
+_CAR_HIGH = np.array([0.6, 0.07], dtype=np.float32)
+
+# The observation spaces of Gymnasium's originals; their other facts stand in csrc/envs.
+_OBSERVATION_SPACES: dict[str, Callable[[], spaces.Box]] = {
+    "CartPole-v0": lambda: _symmetric(*_CARTPOLE_LIMITS),
+    "CartPole-v1": lambda: _symmetric(*_CARTPOLE_LIMITS),
+    "Acrobot-v1": lambda: _symmetric(1.0, 1.0, 1.0, 1.0, 4 * math.pi, 9 * math.pi),
+    "MountainCar-v0": lambda: spaces.Box(_CAR_LOW, _CAR_HIGH, dtype=np.float32),
+    "MountainCarContinuous-v0": lambda: spaces.Box(_CAR_LOW, _CAR_HIGH, dtype=np.float32),
+    "Pendulum-v1": lambda: _symmetric(1.0, 1.0, 8.0),
 }
 
 
+def _action_space(info: NativeEnvInfo) -> spaces.Discrete | spaces.Box:
+    if info["num_actions"] > 0:
+        return spaces.Discrete(info["num_actions"])
+    low, high = info["action_bounds"]
+    return spaces.Box(low, high, (info["action_size"],), np.float32)
+
+
+def _observation_space(info: NativeEnvInfo) -> spaces.Box:
+    low, high = info["obs_bounds"]
+    dtype: Any = np.dtype(info["obs_dtype"]).type
+    return spaces.Box(low, high, info["obs_shape"], dtype)
+
+
+def make_spec(info: NativeEnvInfo) -> NativeSpec:
+    """The spec of an environment from what its table says."""
+    env_id = info["name"]
+    original = _OBSERVATION_SPACES.get(env_id)
+    return NativeSpec(
+        env_id=env_id,
+        max_episode_steps=info["max_episode_steps"],
+        reward_threshold=info["reward_threshold"],
+        observation_space=original or (lambda: _observation_space(info)),
+        action_space=lambda: _action_space(info),
+        params=info["params"],
+        default_options=info["default_options"],
+        has_original=original is not None,
+    )
+
+
+NATIVE_SPECS: dict[str, NativeSpec] = {
+    name: make_spec(info) for name, info in _core.native_envs().items()
+}
+
+
+def is_header(env_id: str) -> bool:
+    """Whether an id is the path of a header."""
+    return env_id.endswith((".h", ".hpp"))
+
+
 def native_spec(env_id: str) -> NativeSpec | None:
-    """The native environment behind an id: `CartPole-v1`, `ppo_fast/CartPole-v1`, or the latter
-    with its module in front.
+    """The native environment behind an id: `CartPole-v1`, `ppo_fast/CartPole-v1`, the latter with
+    its module in front, or the path of a header, which is built.
     """
+    if is_header(env_id):
+        from ppo_fast.envs.building import build
+
+        return build(env_id).spec
     return NATIVE_SPECS.get(env_id.removeprefix("ppo_fast.envs:").removeprefix(f"{NAMESPACE}/"))
 
 
 def register() -> None:
     """Register the native environments with Gymnasium; a second call changes nothing."""
     for spec in NATIVE_SPECS.values():
-        env_id = f"{NAMESPACE}/{spec.env_id}"
-        if env_id not in gymnasium.registry:
-            kwargs: dict[str, Any] = {"env_id": spec.env_id}
-            gymnasium.register(
-                id=env_id,
-                vector_entry_point="ppo_fast.envs.native:NativeVectorEnv",
-                max_episode_steps=spec.max_episode_steps,
-                reward_threshold=spec.reward_threshold,
-                kwargs=kwargs,
-            )
+        register_spec(spec)
+
+
+def register_spec(spec: NativeSpec) -> None:
+    """Register one native environment with Gymnasium as `ppo_fast/<id>`."""
+    env_id = f"{NAMESPACE}/{spec.env_id}"
+    gymnasium.registry.pop(env_id, None)  # without the warning of a second registration
+    gymnasium.register(
+        id=env_id,
+        entry_point="ppo_fast.envs.single:NativeEnv",
+        vector_entry_point="ppo_fast.envs.native:NativeVectorEnv",
+        max_episode_steps=spec.max_episode_steps,
+        reward_threshold=spec.reward_threshold,
+        kwargs={"env_id": spec.env_id},
+    )

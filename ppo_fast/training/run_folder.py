@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ppo_fast.config import TrainConfig
+from ppo_fast.envs.specs import is_header
 from ppo_fast.training.checkpoint import FILE_NAME
 
 
@@ -39,7 +40,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _make_free_folder(config: TrainConfig) -> Path:
-    env = config.env_id.replace("/", "-").replace(":", "-")
+    env = config.env_id
+    env = Path(env).stem if is_header(env) else env.replace("/", "-").replace(":", "-")
     stem = f"{env}-{config.algorithm}-s{config.seed}"
     for k in count(1):
         folder = Path("runs") / (stem if k == 1 else f"{stem}-{k}")

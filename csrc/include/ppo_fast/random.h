@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "support/host_device.h"
+#include "ppo_fast/host_device.h"
 
 namespace ppo::inline PPO_ISA {
 
@@ -48,6 +48,7 @@ class Pcg64 {
   // `words`: SeedSequence(entropy).generate_state(4, np.uint64), see seed_words below.
   PPO_HD void seed(const std::uint64_t words[4]) {
     state_ = {0, 0};
+    has_half_ = false;
     increment_ = {(words[2] << 1) | (words[3] >> 63), (words[3] << 1) | 1u};
     advance();
     state_ = add(state_, {words[0], words[1]});
@@ -68,13 +69,57 @@ class Pcg64 {
   // Generator.uniform(low, high).
   PPO_HD double uniform(double low, double high) { return low + (high - low) * random(); }
 
+  // Generator.integers(low, high), for ranges below 2^32.
+  PPO_HD std::int64_t integers(std::int64_t low, std::int64_t high) {
+    const std::uint64_t range = static_cast<std::uint64_t>(high - low);
+    if (range <= 1) return low;  // NumPy draws nothing here either
+    // D. Lemire, "Fast Random Integer Generation in an Interval" (2019).
+    std::uint64_t product = next_uint32() * range;
+    if ((product & 0xffffffffu) < range) {
+      const std::uint64_t threshold = (0x100000000u - range) % range;
+      while ((product & 0xffffffffu) < threshold) product = next_uint32() * range;
+    }
+    return low + static_cast<std::int64_t>(product >> 32);
+  }
+
+  // What NumPy's bit_generator.state holds: state and increment, high words first, has_uint32 and
+  // uinteger.
+  PPO_HD void save(std::uint64_t words[6]) const {
+    words[0] = state_.high;
+    words[1] = state_.low;
+    words[2] = increment_.high;
+    words[3] = increment_.low;
+    words[4] = has_half_ ? 1 : 0;
+    words[5] = half_;
+  }
+  PPO_HD void restore(const std::uint64_t words[6]) {
+    state_ = {words[0], words[1]};
+    increment_ = {words[2], words[3]};
+    has_half_ = words[4] != 0;
+    half_ = static_cast<std::uint32_t>(words[5]);
+  }
+
  private:
+  // 32 bits at a time: the low half of a draw first, then the high one, as NumPy does.
+  PPO_HD std::uint64_t next_uint32() {
+    if (has_half_) {
+      has_half_ = false;
+      return half_;
+    }
+    const std::uint64_t both = next();
+    has_half_ = true;
+    half_ = static_cast<std::uint32_t>(both >> 32);
+    return both & 0xffffffffu;
+  }
+
   PPO_HD void advance() {
     state_ = add(multiply(state_, {0x2360ed051fc65da4u, 0x4385df649fccf645u}), increment_);
   }
 
   Uint128 state_;
   Uint128 increment_;
+  std::uint32_t half_ = 0;
+  bool has_half_ = false;
 };
 
 // SeedSequence(entropy).generate_state(4, np.uint64), where entropy is a non-negative integer given

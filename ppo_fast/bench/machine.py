@@ -1,0 +1,42 @@
+"""What a benchmark ran on, for its JSON."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from ppo_fast.info import build_info
+
+
+def machine(packages: Iterable[str]) -> dict[str, object]:
+    """Processor, platform, build, and the versions of those packages that are installed."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": _cpu_model(),
+        "processors": os.cpu_count(),
+        "torch_threads": torch_threads(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "ppo_fast": dict(build_info()),
+    }
+
+
+def torch_threads() -> int | None:
+    """Threads of torch's operators; None if torch is not loaded."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
