@@ -413,10 +413,10 @@ def test_wrong_actions(seeded, actions, error, message):
         ({"seed": 1.5}, TypeError, "seed must be an integer"),
         ({"options": 5}, TypeError, "options must be a dict or None, got 5"),
         ({"options": {"low": 1}}, ValueError, "may hold only 'reset_mask', got low"),
-        ({"options": {"reset_mask": [True] * 4}}, TypeError, "bool NumPy array, got list"),
+        ({"options": {"reset_mask": [True] * 4}}, TypeError, "`dtype=np.bool_`, got list"),
         ({"options": {"reset_mask": np.ones(4)}}, TypeError, "got float64"),
-        ({"options": {"reset_mask": np.ones(3, bool)}}, ValueError, r"shape \(4,\), got \(3,\)"),
-        ({"options": {"reset_mask": np.zeros(4, bool)}}, ValueError, "selects no environment"),
+        ({"options": {"reset_mask": np.ones(3, bool)}}, ValueError, r"shape `\(4,\)`, got \(3,\)"),
+        ({"options": {"reset_mask": np.zeros(4, bool)}}, ValueError, "at least one True value"),
     ],
 )
 def test_wrong_resets(seeded, arguments, error, message):

@@ -318,7 +318,7 @@ def test_partial_reset(env_id, mode):
         (
             np.array([False, False, False]),
             ValueError,
-            r"must contain a boolean array with at least one True value, got reset_mask=\[False False False\]",
+            r"must contain a boolean array with at least one True value, got reset_mask=\[False ",
         ),
         (np.array([1, 1, 0]), TypeError, "must have `dtype=np.bool_`, got int64"),
         (np.array([1.0, 1.0, 0.0]), TypeError, "must have `dtype=np.bool_`, got float64"),

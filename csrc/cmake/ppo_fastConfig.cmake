@@ -18,7 +18,7 @@ if(NOT TARGET ppo_fast::env)
   else()
     # Results must not depend on whether the processor has FMA.
     target_compile_options(ppo_fast::env INTERFACE -ffp-contract=off -fno-math-errno
-                           -fno-trapping-math)
+                           -fno-trapping-math -fno-tree-slp-vectorize)
   endif()
 endif()
 

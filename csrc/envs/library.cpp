@@ -10,6 +10,8 @@
 #include <dlfcn.h>
 #endif
 
+#include "envs/vector_env.h"
+
 namespace ppo {
 namespace {
 
@@ -49,6 +51,11 @@ const EnvTable& load_env(const std::string& path) {
     throw std::runtime_error(path + " was built with headers of another version of ppo_fast (" +
                              std::to_string(table->abi) + ", not " + std::to_string(kEnvAbi) +
                              "); build it again");
+  }
+  if (find_env(table->name) != nullptr) {
+    throw std::runtime_error(
+        std::string(table->name) +
+        " is the id of a built-in environment; choose another one in PPO_FAST_ENV");
   }
   const std::lock_guard<std::mutex> lock(mutex);
   loaded()[table->name] = table;

@@ -29,26 +29,33 @@ def seed_list(seed: int | Sequence[int | None] | None, num_envs: int) -> list[in
     return seeds
 
 
-def reset_mask(options: dict[str, Any] | None, num_envs: int) -> NDArray[np.bool_]:
-    """`options["reset_mask"]` [N], all True where it is not given; other options are refused."""
-    if options is not None and not isinstance(options, dict):
-        raise TypeError(f"reset: options must be a dict or None, got {options!r}")
+def require_mask_only(options: dict[str, Any] | None) -> None:
+    """Refuse options other than `reset_mask`."""
     unknown = sorted(set(options or {}) - {"reset_mask"})
     if unknown:
         raise ValueError(f"reset: options may hold only 'reset_mask', got {', '.join(unknown)}")
-    if not options:
-        return np.ones(num_envs, np.bool_)
+
+
+def reset_mask(options: dict[str, Any] | None, num_envs: int) -> NDArray[np.bool_] | None:
+    """`options["reset_mask"]` [N], checked, or None; its errors have the words of Gymnasium's."""
+    if options is not None and not isinstance(options, dict):
+        raise TypeError(f"reset: options must be a dict or None, got {options!r}")
+    if options is None or "reset_mask" not in options:
+        return None
     mask = options["reset_mask"]
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
         kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise TypeError(f"reset: options['reset_mask'] must be a bool NumPy array, got {kind}")
+        raise TypeError(f"reset: `options['reset_mask']` must have `dtype=np.bool_`, got {kind}")
     if mask.shape != (num_envs,):
         raise ValueError(
-            f"reset: options['reset_mask'] must have shape ({num_envs},), got {mask.shape}"
+            f"reset: `options['reset_mask']` must have shape `({num_envs},)`, got {mask.shape}"
         )
     if not mask.any():
-        raise ValueError("reset: options['reset_mask'] selects no environment")
-    return mask
+        raise ValueError(
+            "reset: `options['reset_mask']` must contain a boolean array with at least one "
+            f"True value, got reset_mask={mask}"
+        )
+    return np.ascontiguousarray(mask)
 
 
 def action_array(actions: Any, space: Discrete | Box, num_envs: int) -> NDArray[Any]:

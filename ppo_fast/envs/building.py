@@ -19,8 +19,8 @@ from ppo_fast.envs.specs import NATIVE_SPECS, NativeSpec, make_spec, register_sp
 from ppo_fast.info import include_dir
 
 _FLAGS = ("-std=c++20", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
-# As the built-in environments: no rounding may depend on the instruction set.
-_EXACT = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+# As the built-in environments (CMakeLists.txt): no rounding may depend on the instruction set.
+_EXACT = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-slp-vectorize")
 _ISA_FLAGS = {
     "generic": (),
     "avx2": ("-mavx2", "-mfma", "-mbmi2"),
@@ -54,8 +54,8 @@ def build(header: str | os.PathLike[str], *, flags: tuple[str, ...] = ()) -> Env
     """Compile an environment with the system's compiler, load it and register its id.
 
     The library is cached: it is compiled again only when the header, a file that it includes, the
-    flags or the compiler change. The compiler is that of the environment variable CXX, else c++, g++
-    or clang++; libraries are kept under PPO_FAST_CACHE, else in the user's cache directory.
+    flags or the compiler change. The compiler is that of the environment variable CXX, else c++,
+    g++ or clang++; libraries are kept under PPO_FAST_CACHE, else in the user's cache directory.
 
     Parameters
     ----------
@@ -109,12 +109,6 @@ def load(library: str | os.PathLike[str]) -> EnvMaker:
     except RuntimeError as error:
         raise BuildError(f"load: {error}") from None
     spec = make_spec(info)
-    known = NATIVE_SPECS.get(spec.env_id)
-    if known is not None and known.has_original:
-        raise BuildError(
-            f"load: {spec.env_id} is the id of a built-in environment; choose another one in "
-            f"PPO_FAST_ENV"
-        )
     NATIVE_SPECS[spec.env_id] = spec
     register_spec(spec)
     return EnvMaker(spec, path)

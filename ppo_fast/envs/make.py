@@ -180,8 +180,8 @@ def make_single(env_id: str, **env_kwargs: Any) -> gymnasium.Env[Any, Any]:
 
 
 def original_id(env_id: str) -> str:
-    """The id to give to `gymnasium.make`: that of Gymnasium's own environment behind a native id, of
-    the single-environment form of a user's native one, and other ids as they are.
+    """The id to give to `gymnasium.make`: that of Gymnasium's own environment behind a native id,
+    of the single-environment form of a user's native one, and other ids as they are.
     """
     spec = native_spec(env_id)
     if spec is None:

@@ -16,6 +16,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from ppo_fast import _core
+from ppo_fast.envs.arguments import reset_mask, seed_list
 from ppo_fast.envs.rendering import RENDER_MODES, Renderer, require_render_mode
 from ppo_fast.envs.specs import NAMESPACE, native_spec
 
@@ -148,10 +149,10 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         tuple
             Observations [N, ...] and an empty info dict.
         """
-        if options is not None and not isinstance(options, dict):
-            raise TypeError(f"reset: options must be a dict or None, got {options!r}")
+        selected = reset_mask(options, self.num_envs)
         values = self._reset_options(options)
-        selected = self._reset_mask(options)
+        if not (self._was_reset or selected is None or selected.all()):
+            raise ResetNeeded("the first reset must cover all environments")
         seeds = self._seed_list(seed, selected)
         obs = self._native.reset(seeds, selected, values)
         self._was_reset = self._has_generators = True
@@ -228,7 +229,10 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return self._native.step_into(actions, obs, rewards, terminated, truncated, final_obs)
 
     def get_state(self) -> NDArray[np.uint8]:
-        """Everything the future of the batch depends on, as bytes [k]; see `set_state`."""
+        """States, generators and counters of all environments, as bytes [k]; see `set_state`.
+
+        Attributes that `set_attr` changed are not in it.
+        """
         return self._native.get_state()
 
     def set_state(self, state: NDArray[np.uint8]) -> None:
@@ -370,22 +374,7 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         if seed is None:
             # The first reset needs a seed; np_random_seed may have promised one already.
             return [None] * self.num_envs if self._has_generators else list(self._known_seeds())
-        if isinstance(seed, (int, np.integer)):
-            given: list[int | None] = [int(seed) + i for i in range(self.num_envs)]
-        elif isinstance(seed, (list, tuple, np.ndarray)):
-            given = [None if s is None else operator.index(s) for s in seed]
-        else:
-            raise TypeError(
-                f"reset: seed must be an integer, a list of integers or None, got {seed!r}"
-            )
-        if len(given) != self.num_envs:
-            raise ValueError(
-                f"reset: seed must have one entry per environment ({self.num_envs}), "
-                f"got {len(given)}"
-            )
-        for s in given:
-            if s is not None and s < 0:
-                raise ValueError(f"reset: seed must not be negative, got {s}")
+        given = seed_list(seed, self.num_envs)
         known = self._known_seeds()
         self._seeds = [
             k if s is None or not (selected is None or selected[i]) else s
@@ -426,30 +415,6 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             if abs(values.get(name, 0)) > sys.float_info.max / 2:
                 raise ValueError(f"reset: options[{name!r}] must be finite, got {values[name]}")
         return values
-
-    def _reset_mask(self, options: dict[str, Any] | None) -> NDArray[np.bool_] | None:
-        """The mask, checked; the errors' texts are those that Gymnasium's tests look for."""
-        if options is None or "reset_mask" not in options:
-            return None
-        mask = options["reset_mask"]
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-            raise TypeError(
-                f"reset: `options['reset_mask']` must have `dtype=np.bool_`, got {kind}"
-            )
-        if mask.shape != (self.num_envs,):
-            raise ValueError(
-                f"reset: `options['reset_mask']` must have shape `({self.num_envs},)`, "
-                f"got {mask.shape}"
-            )
-        if not mask.any():
-            raise ValueError(
-                "reset: `options['reset_mask']` must contain a boolean array with at least one "
-                f"True value, got reset_mask={mask}"
-            )
-        if not self._was_reset and not mask.all():
-            raise ResetNeeded("the first reset must cover all environments")
-        return np.ascontiguousarray(mask)
 
 
 def _generator_words(bits: np.random.BitGenerator) -> list[int]:

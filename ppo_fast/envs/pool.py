@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from ppo_fast.envs.arguments import action_array, reset_mask, seed_list
+from ppo_fast.envs.arguments import action_array, require_mask_only, reset_mask, seed_list
 
 _SEED_BITS = 31  # what the packages' seeds hold without a sign
 
@@ -112,6 +112,9 @@ class PoolVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]], ABC):
         """
         self._require_open()
         mask = reset_mask(options, self.num_envs)
+        require_mask_only(options)
+        if mask is None:
+            mask = np.ones(self.num_envs, np.bool_)
         if self._obs is None and not mask.all():
             raise ResetNeeded("the first reset must cover all environments")
         seeds = [None if s is None else _fold(s) for s in seed_list(seed, self.num_envs)]
