@@ -75,17 +75,22 @@ class ArrayRing {
 template <typename T>
 std::ptrdiff_t copy_actions(const py::array& from, std::ptrdiff_t stride, std::int64_t count,
                             std::span<std::int32_t> to) {
-  const View1<const T> view{static_cast<const T*>(from.data()), stride};
-  const std::ptrdiff_t size = static_cast<std::ptrdiff_t>(to.size());
-  bool valid = true;
-  for (std::ptrdiff_t i = 0; i < size; ++i) {
-    const T action = view[i];
-    to[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(action);
-    valid &= static_cast<std::uint64_t>(action) < static_cast<std::uint64_t>(count);
-  }
-  if (valid) return -1;
+  const T* data = static_cast<const T*>(from.data());
+  const auto last = static_cast<std::uint64_t>(count - 1);
+  // The top bit of an action below 0, and of last less an action above it. Without a branch or a
+  // comparison, so that the loop is one of vectors.
+  std::uint64_t wrong = 0;
+  const auto copy = [&](std::ptrdiff_t step) {
+    for (std::size_t i = 0; i < to.size(); ++i) {
+      const auto action = static_cast<std::uint64_t>(data[static_cast<std::ptrdiff_t>(i) * step]);
+      to[i] = static_cast<std::int32_t>(action);
+      wrong |= action | (last - action);
+    }
+  };
+  stride == 1 ? copy(1) : copy(stride);
+  if (wrong >> 63 == 0) return -1;
   std::ptrdiff_t i = 0;
-  while (static_cast<std::uint64_t>(view[i]) < static_cast<std::uint64_t>(count)) ++i;
+  while (static_cast<std::uint64_t>(data[i * stride]) <= last) ++i;
   return i;
 }
 

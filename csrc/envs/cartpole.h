@@ -82,6 +82,7 @@ struct CartPole {
   };
 
   // One Euler step; positions move with the old velocities, or with the new ones if semi-implicit.
+  template <bool kSemiImplicit>
   PPO_HD static State move(const State& s, const Params& p, std::int32_t action, double sine,
                            double cosine) {
     const double force = action == 1 ? p.force_mag : -p.force_mag;
@@ -93,9 +94,8 @@ struct CartPole {
     const double x_acc = pull - p.polemass_length * theta_acc * cosine / p.total_mass;
     const double x_dot = s.x_dot + p.tau * x_acc;
     const double theta_dot = s.theta_dot + p.tau * theta_acc;
-    const bool semi_implicit = p.kinematics_integrator != 0;
-    return {s.x + p.tau * (semi_implicit ? x_dot : s.x_dot), x_dot,
-            s.theta + p.tau * (semi_implicit ? theta_dot : s.theta_dot), theta_dot};
+    return {s.x + p.tau * (kSemiImplicit ? x_dot : s.x_dot), x_dot,
+            s.theta + p.tau * (kSemiImplicit ? theta_dot : s.theta_dot), theta_dot};
   }
 
   PPO_HD static bool is_terminal(const State& s, const Params& p) {
@@ -116,12 +116,23 @@ struct CartPole {
   }
 
   PPO_HD static StepResult step(State& s, const Params& params, std::int32_t action, Rng&) {
-    s = move(s, params, action, std::sin(s.theta), std::cos(s.theta));
+    const double sine = std::sin(s.theta);
+    const double cosine = std::cos(s.theta);
+    s = params.kinematics_integrator == 0 ? move<false>(s, params, action, sine, cosine)
+                                          : move<true>(s, params, action, sine, cosine);
     const bool terminated = is_terminal(s, params);
     return {reward(params, terminated), terminated};
   }
 
   static void step_tile(Tile& tile, const Params& params, const std::int32_t* actions, int lanes,
+                        double* rewards, bool* terminated) {
+    params.kinematics_integrator == 0
+        ? move_tile<false>(tile, params, actions, lanes, rewards, terminated)
+        : move_tile<true>(tile, params, actions, lanes, rewards, terminated);
+  }
+
+  template <bool kSemiImplicit>
+  static void move_tile(Tile& tile, const Params& params, const std::int32_t* actions, int lanes,
                         double* rewards, bool* terminated) {
     const Params p = params;  // a copy that no store can reach
     alignas(64) double sine[kTile];
@@ -129,7 +140,7 @@ struct CartPole {
     alignas(64) double over[kTile];
     sincos_tile<kTile>(tile.theta, lanes, sine, cosine);
     for (int i = 0; i < kTile; ++i) {
-      const State s = move(tile.load(i), p, actions[i], sine[i], cosine[i]);
+      const State s = move<kSemiImplicit>(tile.load(i), p, actions[i], sine[i], cosine[i]);
       tile.store(i, s);
       over[i] = is_terminal(s, p) ? 1.0 : 0.0;
     }

@@ -162,12 +162,14 @@ class Loop {
     alignas(64) double rewards[kTile];
     alignas(64) bool terminated[kTile] = {};
     alignas(64) bool truncated[kTile] = {};
+    alignas(64) bool late[kTile] = {};
 
     move(batch, block, actions, lanes, first, rewards, terminated, truncated);
     for (int i = 0; i < lanes; ++i) {
       block.elapsed[i] += 1;
-      truncated[i] |= block.elapsed[i] >= batch.max_episode_steps;
+      late[i] = block.elapsed[i] >= batch.max_episode_steps;
     }
+    for (int i = 0; i < kTile; ++i) truncated[i] |= late[i];
     for (int i = 0; i < lanes; ++i) block.episode_return[i] += rewards[i];
     // Only NEXT_STEP gets here with episodes that are over: this step is their reset.
     if (any(block.over, lanes)) {
