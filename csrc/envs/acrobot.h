@@ -19,6 +19,7 @@ namespace ppo::inline PPO_ISA {
 struct Acrobot {
   static constexpr double kStepNanoseconds = 300;
   static constexpr double kPi = 3.141592653589793;
+  static constexpr double kGravity = 9.8;
 
   using Action = Discrete<3>;
   using Observation = Box<float, 6>;
@@ -72,10 +73,6 @@ struct Acrobot {
                                             {"dtheta1", &State::dtheta1},
                                             {"dtheta2", &State::dtheta2}};
 
-  struct Derivative {
-    double of[4];
-  };
-
   PPO_HD static State state_of(double theta1, double theta2, double dtheta1, double dtheta2,
                                bool is_float) {
     return {theta1,           theta2,           dtheta1,          dtheta2, std::cos(theta1),
@@ -88,36 +85,75 @@ struct Acrobot {
     s = state_of(draw[0], draw[1], draw[2], draw[3], true);
   }
 
-  // d/dt of (theta1, theta2, dtheta1, dtheta2), with cos2 and sin2 of theta2.
-  PPO_HD static Derivative derivative(const Params& p, double theta1, double theta2, double dtheta1,
-                                      double dtheta2, double cos2, double sin2, double torque) {
-    constexpr double g = 9.8;
-    const double m1 = p.LINK_MASS_1;
-    const double m2 = p.LINK_MASS_2;
-    const double l1 = p.LINK_LENGTH_1;
-    const double lc1 = p.LINK_COM_POS_1;
-    const double lc2 = p.LINK_COM_POS_2;
-    const double inertia = p.LINK_MOI;
-    const double d1 = m1 * square(lc1) + m2 * (square(l1) + square(lc2) + 2 * l1 * lc2 * cos2) +
-                      inertia + inertia;
-    const double d2 = m2 * (square(lc2) + l1 * lc2 * cos2) + inertia;
-    const double phi2 = m2 * lc2 * g * std::cos(theta1 + theta2 - kPi / 2.0);
-    const double phi1 = -m2 * l1 * lc2 * square(dtheta2) * sin2 -
-                        2 * m2 * l1 * lc2 * dtheta2 * dtheta1 * sin2 +
-                        (m1 * lc1 + m2 * l1) * g * std::cos(theta1 - kPi / 2) + phi2;
+  // The products of Params that the equations of motion begin with, formed as they form them.
+  struct Constants {
+    double first_inertia;   // m1 lc1^2
+    double lengths;         // l1^2 + lc2^2
+    double coupling;        // 2 l1 lc2
+    double second_length;   // lc2^2
+    double product;         // l1 lc2
+    double gravity2;        // m2 lc2 g
+    double gravity1;        // (m1 lc1 + m2 l1) g
+    double centrifugal2;    // -m2 l1 lc2
+    double coriolis;        // 2 m2 l1 lc2
+    double centrifugal1;    // m2 l1 lc2
+    double second_inertia;  // m2 lc2^2 + I2
+    double m2;
+    double inertia;
+    bool nips;
+
+    PPO_HD explicit Constants(const Params& p)
+        : first_inertia(p.LINK_MASS_1 * square(p.LINK_COM_POS_1)),
+          lengths(square(p.LINK_LENGTH_1) + square(p.LINK_COM_POS_2)),
+          coupling(2 * p.LINK_LENGTH_1 * p.LINK_COM_POS_2),
+          second_length(square(p.LINK_COM_POS_2)),
+          product(p.LINK_LENGTH_1 * p.LINK_COM_POS_2),
+          gravity2(p.LINK_MASS_2 * p.LINK_COM_POS_2 * kGravity),
+          gravity1((p.LINK_MASS_1 * p.LINK_COM_POS_1 + p.LINK_MASS_2 * p.LINK_LENGTH_1) * kGravity),
+          centrifugal2(-p.LINK_MASS_2 * p.LINK_LENGTH_1 * p.LINK_COM_POS_2),
+          coriolis(2 * p.LINK_MASS_2 * p.LINK_LENGTH_1 * p.LINK_COM_POS_2),
+          centrifugal1(p.LINK_MASS_2 * p.LINK_LENGTH_1 * p.LINK_COM_POS_2),
+          second_inertia(p.LINK_MASS_2 * second_length + p.LINK_MOI),
+          m2(p.LINK_MASS_2),
+          inertia(p.LINK_MOI),
+          nips(p.book_or_nips != 0) {}
+  };
+
+  // Angles and angular velocities.
+  struct Motion {
+    double theta1;
+    double theta2;
+    double dtheta1;
+    double dtheta2;
+  };
+
+  // d/dt of a motion, with cos2 and sin2 of its theta2.
+  PPO_HD static Motion derivative(const Constants& c, const Motion& s, double cos2, double sin2,
+                                  double torque) {
+    const double d1 =
+        c.first_inertia + c.m2 * (c.lengths + c.coupling * cos2) + c.inertia + c.inertia;
+    const double d2 = c.m2 * (c.second_length + c.product * cos2) + c.inertia;
+    const double phi2 = c.gravity2 * std::cos(s.theta1 + s.theta2 - kPi / 2.0);
+    const double phi1 = c.centrifugal2 * square(s.dtheta2) * sin2 -
+                        c.coriolis * s.dtheta2 * s.dtheta1 * sin2 +
+                        c.gravity1 * std::cos(s.theta1 - kPi / 2) + phi2;
     const double pull = torque + d2 / d1 * phi1;
     const double coupled =
-        p.book_or_nips != 0 ? pull - phi2 : pull - m2 * l1 * lc2 * square(dtheta1) * sin2 - phi2;
-    const double ddtheta2 = coupled / (m2 * square(lc2) + inertia - square(d2) / d1);
-    const double ddtheta1 = -(d2 * ddtheta2 + phi1) / d1;
-    return {{dtheta1, dtheta2, ddtheta1, ddtheta2}};
+        c.nips ? pull - phi2 : pull - c.centrifugal1 * square(s.dtheta1) * sin2 - phi2;
+    const double ddtheta2 = coupled / (c.second_inertia - square(d2) / d1);
+    return {s.dtheta1, s.dtheta2, -(d2 * ddtheta2 + phi1) / d1, ddtheta2};
   }
 
-  PPO_HD static Derivative derivative_after(const Params& p, const double y[4], double dt,
-                                            const Derivative& k, double torque) {
-    const double theta2 = y[1] + dt * k.of[1];
-    return derivative(p, y[0] + dt * k.of[0], theta2, y[2] + dt * k.of[2], y[3] + dt * k.of[3],
-                      std::cos(theta2), std::sin(theta2), torque);
+  PPO_HD static Motion derivative_after(const Constants& c, const Motion& s, double dt,
+                                        const Motion& k, double torque) {
+    const Motion after = {s.theta1 + dt * k.theta1, s.theta2 + dt * k.theta2,
+                          s.dtheta1 + dt * k.dtheta1, s.dtheta2 + dt * k.dtheta2};
+    return derivative(c, after, std::cos(after.theta2), std::sin(after.theta2), torque);
+  }
+
+  // A Runge-Kutta step of one coordinate from its four slopes.
+  PPO_HD static double advanced(double y, double dt, double k1, double k2, double k3, double k4) {
+    return y + dt / 6.0 * (k1 + 2 * k2 + 2 * k3 + k4);
   }
 
   PPO_HD static double wrapped(double x) {
@@ -133,18 +169,20 @@ struct Acrobot {
   PPO_HD static StepResult step(State& s, const Params& p, std::int32_t action, Rng& rng) {
     double torque = action - 1;
     if (p.torque_noise_max > 0) torque += rng.uniform(-p.torque_noise_max, p.torque_noise_max);
-    const double y[4] = {s.theta1, s.theta2, s.dtheta1, s.dtheta2};
+    const Constants c(p);
+    const Motion y = {s.theta1, s.theta2, s.dtheta1, s.dtheta2};
     const double half = p.dt / 2.0;
-    const Derivative k1 = derivative(p, y[0], y[1], y[2], y[3], s.cos2, s.sin2, torque);
-    const Derivative k2 = derivative_after(p, y, half, k1, torque);
-    const Derivative k3 = derivative_after(p, y, half, k2, torque);
-    const Derivative k4 = derivative_after(p, y, p.dt, k3, torque);
-    double next[4];
-    for (int i = 0; i < 4; ++i) {
-      next[i] = y[i] + p.dt / 6.0 * (k1.of[i] + 2 * k2.of[i] + 2 * k3.of[i] + k4.of[i]);
-    }
-    s = state_of(wrapped(next[0]), wrapped(next[1]), bounded(next[2], p.MAX_VEL_1),
-                 bounded(next[3], p.MAX_VEL_2), false);
+    const Motion k1 = derivative(c, y, s.cos2, s.sin2, torque);
+    const Motion k2 = derivative_after(c, y, half, k1, torque);
+    const Motion k3 = derivative_after(c, y, half, k2, torque);
+    const Motion k4 = derivative_after(c, y, p.dt, k3, torque);
+    s = state_of(wrapped(advanced(y.theta1, p.dt, k1.theta1, k2.theta1, k3.theta1, k4.theta1)),
+                 wrapped(advanced(y.theta2, p.dt, k1.theta2, k2.theta2, k3.theta2, k4.theta2)),
+                 bounded(advanced(y.dtheta1, p.dt, k1.dtheta1, k2.dtheta1, k3.dtheta1, k4.dtheta1),
+                         p.MAX_VEL_1),
+                 bounded(advanced(y.dtheta2, p.dt, k1.dtheta2, k2.dtheta2, k3.dtheta2, k4.dtheta2),
+                         p.MAX_VEL_2),
+                 false);
     const bool terminated = -s.cos1 - std::cos(s.theta2 + s.theta1) > 1.0;
     return {terminated ? 0.0 : -1.0, terminated};
   }

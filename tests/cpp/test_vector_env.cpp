@@ -158,6 +158,23 @@ void sincos_equals_libm() {
   }
 }
 
+// Squares are those of pow and powf, also where these are not asked.
+void squares_equal_pow() {
+  ppo::Rng rng;
+  const std::uint64_t words[4] = {5, 6, 7, 8};
+  rng.seed(words);
+  for (int round = 0; round < 2000000; ++round) {
+    const double x = rng.uniform(-1, 1) * std::ldexp(1.0, round % 60 - 30);
+    const double expected = ppo::kPow(x, 2.0);
+    const double found = ppo::square(x);
+    CHECK(std::memcmp(&found, &expected, sizeof found) == 0);
+    const float f = static_cast<float>(rng.uniform(-1, 1) * std::ldexp(1.0, round % 30 - 15));
+    const float expected_float = ppo::kPowFloat(f, 2.0f);
+    const float found_float = ppo::square(f);
+    CHECK(std::memcmp(&found_float, &expected_float, sizeof f) == 0);
+  }
+}
+
 // The quick remainder is fmod's.
 void rest_equals_fmod() {
   constexpr double kTurn = 2 * 3.141592653589793;
@@ -180,6 +197,7 @@ void rest_equals_fmod() {
 
 int main() {
   rest_equals_fmod();
+  squares_equal_pow();
   for (const char* name :
        {"CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"}) {
     threads_agree(name, ppo::Autoreset::kNextStep);
