@@ -91,6 +91,7 @@ def test_envpool_is_shown_with_its_better_number_of_threads(capsys):
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_bench_envs_without_envpool_by_command(monkeypatch, capsys):
+    pytest.importorskip("tyro")
     monkeypatch.setattr("ppo_fast.bench.envs.find_spec", lambda name: None)
     monkeypatch.setattr(
         "ppo_fast.bench.bench_envs", partial(bench_envs, env_ids=("CartPole-v1",), sizes=(2,))

@@ -9,6 +9,7 @@ import itertools
 import os
 import threading
 import warnings
+from importlib.util import find_spec
 
 import gymnasium
 import numpy as np
@@ -32,6 +33,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is out of date:DeprecationWarn
 IDS = sorted(NATIVE_SPECS)
 MODES = list(AutoresetMode)
 CONTINUOUS = ["MountainCarContinuous-v0", "Pendulum-v1"]
+
+
+# check_env asks for every render mode that an environment has.
+needs_renderer = pytest.mark.skipif(
+    find_spec("pygame") is None, reason="Gymnasium draws with pygame, which is not installed"
+)
 
 
 def native_id(env_id):
@@ -121,6 +128,7 @@ def test_metadata_is_each_environments_own():
     assert "autoreset_mode" not in NativeVectorEnv.metadata
 
 
+@needs_renderer
 def test_close_twice():
     for render_mode in (None, "rgb_array"):
         env = make(render_mode=render_mode)
@@ -500,6 +508,7 @@ def test_discrete_actions_out_of_range(env_id):
 # Rendering
 
 
+@needs_renderer
 def test_render_modes():
     env = make(render_mode="rgb_array")
     assert env.render_mode == "rgb_array"
@@ -527,6 +536,7 @@ def same_frames(ours, theirs):
     assert all(a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in frames)
 
 
+@needs_renderer
 @pytest.mark.parametrize("env_id", IDS)
 def test_frames_are_the_originals(env_id):
     ours = make(env_id, 2, render_mode="rgb_array")
@@ -554,6 +564,7 @@ def test_frames_are_the_originals(env_id):
         env.close()
 
 
+@needs_renderer
 @pytest.mark.parametrize("env_id", IDS)
 def test_frames_of_single_environments(env_id):
     ours = gymnasium.make(native_id(env_id), render_mode="rgb_array_list")
@@ -672,6 +683,7 @@ def test_make_vec_refuses_what_gymnasium_refuses():
 # The single form
 
 
+@needs_renderer
 @pytest.mark.parametrize("render_mode", [None, "rgb_array"])
 @pytest.mark.parametrize("env_id", IDS)
 def test_check_env(env_id, render_mode):
