@@ -33,8 +33,6 @@ class NativeEnvInfo(TypedDict):
     action_size: int
     action_bounds: tuple[float, float]
     params: tuple[str, ...]
-    options: tuple[str, ...]
-    state: tuple[str, ...]
     default_options: dict[str, Any]
 
 

@@ -227,8 +227,8 @@ class GaeEstimator {
   // starts in a row of results stand alone: they share theirs with the end of the row before, and
   // another thread may be writing there.
   std::ptrdiff_t fused_block(std::ptrdiff_t n, std::ptrdiff_t most) const {
-    const std::ptrdiff_t behind = streams_ ? into_line(a_.advantages.data + n) : 0;
-    return behind == 0 ? most : kLine<T> - behind;
+    const std::ptrdiff_t before = streams_ ? to_line(a_.advantages.data + n) : 0;
+    return before == 0 ? most : before;
   }
 
   alignas(64) T delta[kRun];
@@ -289,8 +289,8 @@ class GaeEstimator {
       T* r = start_of(a_.returns, s) + step * a_.returns.stride_t;
       const bool is_first = s.t + step == 0;
       for (std::ptrdiff_t n = 0; n < s.columns;) {
-        const std::ptrdiff_t behind = into_line(a + n);
-        const std::ptrdiff_t stretch = behind == 0 ? kStretch : kLine<T> - behind;
+        const std::ptrdiff_t before = to_line(a + n);
+        const std::ptrdiff_t stretch = before == 0 ? kStretch : before;
         const std::ptrdiff_t columns = stretch < s.columns - n ? stretch : s.columns - n;
         const std::ptrdiff_t first = step * s.columns + n;
         fuse_row<kCodes>(in, first, columns, carry + n, delta, results_);

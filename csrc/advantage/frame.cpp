@@ -171,8 +171,7 @@ py::array Frame::make_output(const py::dtype& dtype) const {
   if (bytes < kAlignFrom) return py::array(dtype, shape, strides);
   const py::array_t<std::uint8_t> memory(bytes + kLineBytes);
   const std::uint8_t* start = memory.data();
-  const std::ptrdiff_t behind = into_line(start);
-  return py::array(dtype, shape, strides, start + (behind == 0 ? 0 : kLineBytes - behind), memory);
+  return py::array(dtype, shape, strides, start + to_line(start), memory);
 }
 
 void Frame::require_apart(const Argument& argument, const py::array& array) const {

@@ -178,6 +178,13 @@ py::object field_object(const EnvField& field, double value) {
   return py::str(choices_of(field)[static_cast<std::size_t>(value)]);
 }
 
+// Memory that holds an object of these fields with its default values.
+std::vector<std::max_align_t> default_object(const EnvFields& fields) {
+  std::vector<std::max_align_t> memory(fields.bytes / sizeof(std::max_align_t) + 1);
+  fields.init(memory.data());
+  return memory;
+}
+
 // The place of a field, or -1.
 int find_field(const EnvFields& fields, const std::string& name) {
   for (int i = 0; i < fields.count; ++i) {
@@ -210,8 +217,7 @@ class PyVectorEnv {
                   const py::dict& options) {
     const InUse in_use(*this);
     const EnvFields& fields = env_.table().options;
-    std::vector<std::max_align_t> chosen(fields.bytes / sizeof(std::max_align_t) + 1);
-    fields.init(chosen.data());
+    std::vector<std::max_align_t> chosen = default_object(fields);
     for (int i = 0; i < fields.count; ++i) {
       const EnvField field = fields.describe(i);
       if (!options.contains(field.name)) continue;
@@ -232,13 +238,10 @@ class PyVectorEnv {
     StepOutputs out;
     out.obs = obs.mutable_data();
     out.obs_stride = env_.table().obs_size;
-    try {
+    noting_throws([&] {
       const arrays::ReleaseGil release(env_.num_envs() > 256);
       env_.reset({words.data(), reseed.data(), mask.data(), chosen.data()}, out);
-    } catch (const EnvThrew&) {
-      threw_ = true;
-      throw;
-    }
+    });
     if (!selected) threw_ = false;
     return obs;
   }
@@ -358,11 +361,11 @@ class PyVectorEnv {
   // The fields of one environment's state by name.
   py::dict state_of(std::ptrdiff_t env) {
     const InUse in_use(*this);
-    const EnvFields& fields = env_.table().state;
+    const std::vector<double> values = env_.state_fields(require_index(env));
     py::dict result;
-    for (int i = 0; i < fields.count; ++i) {
-      const EnvField field = fields.describe(i);
-      result[field.name] = field_object(field, env_.state_field(i, require_index(env)));
+    for (int i = 0; i < env_.table().state.count; ++i) {
+      const EnvField field = env_.table().state.describe(i);
+      result[field.name] = field_object(field, values[static_cast<std::size_t>(i)]);
     }
     return result;
   }
@@ -448,14 +451,22 @@ class PyVectorEnv {
 
   py::dtype scalar() const { return dtype_of(env_.table().obs_type); }
 
-  std::ptrdiff_t run(const StepOutputs& out) {
+  // States are part old, part new after an environment threw, until a reset of all.
+  template <typename Call>
+  std::invoke_result_t<const Call&> noting_throws(const Call& call) {
     try {
-      const arrays::ReleaseGil release(env_.step_nanoseconds() > 10'000);
-      return env_.step(out);
+      return call();
     } catch (const EnvThrew&) {
       threw_ = true;
       throw;
     }
+  }
+
+  std::ptrdiff_t run(const StepOutputs& out) {
+    return noting_throws([&] {
+      const arrays::ReleaseGil release(env_.step_nanoseconds() > 10'000);
+      return env_.step(out);
+    });
   }
 
   void load_actions(const char* function, const py::handle& actions) {
@@ -578,7 +589,7 @@ class PyVectorEnv {
 
   VectorEnv env_;
   bool episode_stats_;
-  bool threw_ = false;  // states are part old, part new until a reset of all
+  bool threw_ = false;
   ArrayRing obs_;
   ArrayRing final_obs_;
   ArrayRing rewards_;
@@ -611,10 +622,7 @@ py::dict describe_env(const EnvTable& table) {
   info["action_size"] = table.action_size;
   info["action_bounds"] = py::make_tuple(table.action_low, table.action_high);
   info["params"] = names_of(table.params);
-  info["options"] = names_of(table.options);
-  info["state"] = names_of(table.state);
-  std::vector<std::max_align_t> defaults(table.options.bytes / sizeof(std::max_align_t) + 1);
-  table.options.init(defaults.data());
+  const std::vector<std::max_align_t> defaults = default_object(table.options);
   py::dict values;
   for (int i = 0; i < table.options.count; ++i) {
     const EnvField field = table.options.describe(i);

@@ -47,7 +47,9 @@ void VectorEnv::AlignedDelete::operator()(std::byte* p) const {
 }
 
 VectorEnv::AlignedBytes VectorEnv::allocate(std::size_t bytes) {
-  return AlignedBytes(static_cast<std::byte*>(::operator new[](bytes, kTileAlignment)));
+  AlignedBytes memory(static_cast<std::byte*>(::operator new[](bytes, kTileAlignment)));
+  std::memset(memory.get(), 0, bytes);
+  return memory;
 }
 
 VectorEnv::VectorEnv(const EnvTable& table, std::ptrdiff_t num_envs, int num_threads,
@@ -59,8 +61,6 @@ VectorEnv::VectorEnv(const EnvTable& table, std::ptrdiff_t num_envs, int num_thr
       tiles_(allocate(tiles_bytes_)),
       params_(allocate(table.params.bytes)),
       actions_(allocate(static_cast<std::size_t>(num_tiles_ * kTile * table.action_size) * 4)) {
-  std::memset(actions_.get(), 0,
-              static_cast<std::size_t>(num_tiles_ * kTile * table.action_size) * 4);
   for (std::ptrdiff_t t = 0; t < num_tiles_; ++t) {
     table_.init_tile(tiles_.get() + static_cast<std::size_t>(t) * table.tile_bytes);
   }
@@ -138,10 +138,14 @@ std::ptrdiff_t VectorEnv::first_over() const {
   return -1;
 }
 
-double VectorEnv::state_field(int field, std::ptrdiff_t env) const {
+std::vector<double> VectorEnv::state_fields(std::ptrdiff_t env) const {
   const AlignedBytes state = allocate(table_.state.bytes);
   table_.load_state(batch_, env, state.get());
-  return table_.state.get(state.get(), field);
+  std::vector<double> values;
+  for (int i = 0; i < table_.state.count; ++i) {
+    values.push_back(table_.state.get(state.get(), i));
+  }
+  return values;
 }
 
 void VectorEnv::load_rng(std::ptrdiff_t env, std::uint64_t words[6]) const {

@@ -9,6 +9,7 @@
 #include <span>
 #include <stdexcept>
 #include <string_view>
+#include <vector>
 
 #include "ppo_fast/env_table.h"
 
@@ -56,8 +57,8 @@ class VectorEnv {
   // The first environment whose episode is over and waits for a reset, or -1.
   std::ptrdiff_t first_over() const;
 
-  // A field of one environment's State.
-  double state_field(int field, std::ptrdiff_t env) const;
+  // The fields of one environment's State.
+  std::vector<double> state_fields(std::ptrdiff_t env) const;
   void load_rng(std::ptrdiff_t env, std::uint64_t words[6]) const;
   void store_rng(std::ptrdiff_t env, const std::uint64_t words[6]);
 
@@ -70,7 +71,7 @@ class VectorEnv {
   };
   using AlignedBytes = std::unique_ptr<std::byte[], AlignedDelete>;
 
-  static AlignedBytes allocate(std::size_t bytes);
+  static AlignedBytes allocate(std::size_t bytes);  // zeros
   const std::byte* params_of(std::ptrdiff_t env) const;
 
   const EnvTable& table_;

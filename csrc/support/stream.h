@@ -26,6 +26,13 @@ std::ptrdiff_t into_line(const T* p) {
   return bytes / static_cast<std::ptrdiff_t>(sizeof(T));
 }
 
+// Elements from `p` on that lie before the next start of a cache line; 0 if `p` is one.
+template <typename T>
+std::ptrdiff_t to_line(const T* p) {
+  const std::ptrdiff_t behind = into_line(p);
+  return behind == 0 ? 0 : kLine<T> - behind;
+}
+
 // Copies the cache line at `from` to the one at `to`, which must start there.
 inline void stream_line(void* to, const void* from) {
 #if defined(__AVX512F__)

@@ -7,7 +7,6 @@ many bytes. Small shapes are all call overhead; large ones may be shared among t
 is not, and then exceed 100%.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from ppo_fast import reference
 from ppo_fast.advantage import gae, token_gae
-from ppo_fast.bench.machine import machine, torch_threads
+from ppo_fast.bench.report import torch_threads, write_report
 from ppo_fast.bench.timing import table, time_in_turns
 from ppo_fast.extras import require
 
@@ -175,10 +174,14 @@ def bench_advantage(
             results.append(_measure(make(*shape), makers, seconds))
             print(f"\n{_table(results[-1])}", flush=True)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _save(out.with_suffix(".json"), results)
-        _plot(out.with_suffix(".png"), results)
-        print(f"\n{out.with_suffix('.json')}  {out.with_suffix('.png')}")
+        write_report(
+            out,
+            benchmark="advantage",
+            unit="seconds per call",
+            packages=_PACKAGES,
+            results=[_record(result) for result in results],
+            plot=lambda path: _plot(path, results),
+        )
     return results
 
 
@@ -309,16 +312,6 @@ def _table(result: Result) -> str:
         rows.append([name, f"{seconds * 1e6:,.1f} ", "", "", ""])
     header = ["", "us per call ", f"it / {OURS}", "share of copy", "of as many bytes"]
     return table(result.problem.title, header, rows)
-
-
-def _save(path: Path, results: Sequence[Result]) -> None:
-    report = {
-        "benchmark": "advantage",
-        "unit": "seconds per call",
-        "machine": machine(_PACKAGES),
-        "results": [_record(result) for result in results],
-    }
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _record(result: Result) -> dict[str, object]:

@@ -6,7 +6,6 @@ step is the arithmetic of the physics, about 40 floating point operations of whi
 divisions, and 34 bytes written per environment (observation, reward, flags).
 """
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from typing import Any
 
 import gymnasium
 
-from ppo_fast.bench.machine import machine
+from ppo_fast.bench.report import write_report
 from ppo_fast.bench.timing import table, time_in_turns
 from ppo_fast.envs import NativeVectorEnv, make_vec
 from ppo_fast.extras import require
@@ -104,10 +103,14 @@ def bench_envs(
         print(f"\n{_table(group)}", flush=True)
         results += group
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _save(out.with_suffix(".json"), results)
-        _plot(out.with_suffix(".png"), results)
-        print(f"\n{out.with_suffix('.json')}  {out.with_suffix('.png')}")
+        write_report(
+            out,
+            benchmark="envs",
+            unit="environment steps per second",
+            packages=("numpy", "gymnasium", "envpool"),
+            results=[_record(result) for result in results],
+            plot=lambda path: _plot(path, results),
+        )
     return results
 
 
@@ -252,16 +255,6 @@ def _envpool_threads(result: Result) -> str:
 def _digits(number: float) -> str:
     """Three significant digits, or all before the point."""
     return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}".rstrip(".")
-
-
-def _save(path: Path, results: Sequence[Result]) -> None:
-    report = {
-        "benchmark": "envs",
-        "unit": "environment steps per second",
-        "machine": machine(("numpy", "gymnasium", "envpool")),
-        "results": [_record(result) for result in results],
-    }
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _record(result: Result) -> dict[str, object]:

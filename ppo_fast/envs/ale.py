@@ -1,6 +1,5 @@
 """AleVectorEnv: Atari games on ale-py's own C++ batch, with Gymnasium's contract."""
 
-import difflib
 from typing import Any
 
 import gymnasium
@@ -8,7 +7,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from ppo_fast.envs.pool import PoolVectorEnv, allowed_keywords
+from ppo_fast.envs.arguments import did_you_mean
+from ppo_fast.envs.pool import PoolVectorEnv, allowed_keywords, without
 from ppo_fast.extras import require
 
 _REFUSED = {
@@ -16,6 +16,7 @@ _REFUSED = {
     "life_loss_info": "it reports terminated in episodes that go on; use episodic_life=True",
     "render_mode": "render with gymnasium.make",
 }
+_BOOKKEEPING = ("env_id",)
 
 
 class AleVectorEnv(PoolVectorEnv):
@@ -88,13 +89,13 @@ class AleVectorEnv(PoolVectorEnv):
         mask[rows] = True
         codes = np.array([-1 if s is None else s for s in seeds])  # -1: go on with the stream
         obs, infos = self._games.reset(seed=codes, options={"reset_mask": mask})
-        return obs[rows], {key: value[rows] for key, value in _own(infos).items()}
+        return obs[rows], {key: value[rows] for key, value in without(infos, _BOOKKEEPING).items()}
 
     def _step_all(
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         obs, rewards, terminated, truncated, infos = self._games.step(actions)
-        return obs, rewards, terminated, truncated, _own(infos)
+        return obs, rewards, terminated, truncated, without(infos, _BOOKKEEPING)
 
     def _close_pool(self) -> None:
         self._games = None
@@ -106,11 +107,6 @@ def _registered(env_id: str) -> dict[str, Any]:
     spec = gymnasium.registry.get(f"ALE/{name}")
     if spec is None:
         games = [known for known in gymnasium.registry if known.startswith("ALE/")]
-        near = difflib.get_close_matches(f"ALE/{name}", games, n=3, cutoff=0.6)
-        hint = f"did you mean {' or '.join(near)}?" if near else "ids look like ALE/Pong-v5"
+        hint = did_you_mean(f"ALE/{name}", games, "ids look like ALE/Pong-v5")
         raise ValueError(f"make_vec: backend 'ale' has no game {env_id!r}; {hint}")
     return dict(spec.kwargs)
-
-
-def _own(infos: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in infos.items() if key != "env_id"}

@@ -1,12 +1,19 @@
-"""Arguments of a vector environment's `reset` and `step`, checked as Gymnasium defines them."""
+"""Arguments of vector environments, checked as Gymnasium defines them."""
 
+import difflib
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
+
+
+def did_you_mean(env_id: str, known: Iterable[str], otherwise: str) -> str:
+    """A hint for an unknown id: those that look like it, or `otherwise`."""
+    near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}?" if near else otherwise
 
 
 def seed_list(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:

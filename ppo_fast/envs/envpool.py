@@ -1,6 +1,5 @@
 """EnvPoolVectorEnv: EnvPool's environments with Gymnasium's contract."""
 
-import difflib
 import warnings
 from typing import Any
 
@@ -8,7 +7,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from ppo_fast.envs.pool import PoolVectorEnv, allowed_keywords
+from ppo_fast.envs.arguments import did_you_mean
+from ppo_fast.envs.pool import PoolVectorEnv, allowed_keywords, without
 from ppo_fast.extras import require
 
 _REFUSED = {
@@ -69,8 +69,7 @@ class EnvPoolVectorEnv(PoolVectorEnv):
             self._settings["max_episode_steps"] = max_episode_steps
         known = self._envpool.list_all_envs()
         if env_id not in known:
-            near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(near)}?" if near else "see envpool.list_all_envs()"
+            hint = did_you_mean(env_id, known, "see envpool.list_all_envs()")
             raise ValueError(f"make_vec: backend 'envpool' has no environment {env_id!r}; {hint}")
         self._env_id = env_id
         self._pool: Any = None  # constructed by the first reset, which knows the seeds
@@ -94,13 +93,13 @@ class EnvPoolVectorEnv(PoolVectorEnv):
                 f"it is constructed; got seeds for {seeded} of {self.num_envs}"
             )
         obs, infos = self._pool.reset(rows.astype(np.int32))
-        return obs, _own(infos)
+        return obs, without(infos, _BOOKKEEPING)
 
     def _step_all(
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         obs, rewards, terminated, truncated, infos = self._pool.step(actions)
-        return obs, rewards, terminated, truncated, _own(infos)
+        return obs, rewards, terminated, truncated, without(infos, _BOOKKEEPING)
 
     def _construct(self, seeds: list[int | None]) -> None:
         self._close_pool()
@@ -113,7 +112,3 @@ class EnvPoolVectorEnv(PoolVectorEnv):
         if self._pool is not None:
             self._pool.close()
             self._pool = None
-
-
-def _own(infos: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in infos.items() if key not in _BOOKKEEPING}

@@ -1,6 +1,5 @@
 """make_vec and make_stepper: an id in, a batch of environments out."""
 
-import difflib
 import importlib
 import operator
 from typing import Any
@@ -9,6 +8,7 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ppo_fast.envs.ale import AleVectorEnv
+from ppo_fast.envs.arguments import did_you_mean
 from ppo_fast.envs.envpool import EnvPoolVectorEnv
 from ppo_fast.envs.native import NativeVectorEnv
 from ppo_fast.envs.specs import NAMESPACE, NATIVE_SPECS, native_spec
@@ -211,6 +211,5 @@ def require_known(env_id: str) -> None:
         gymnasium.spec(name)
     except (gymnasium.error.Error, ImportError) as error:
         known = {*gymnasium.registry, *NATIVE_SPECS}
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-        hint = f"did you mean {' or '.join(near)}?" if near else str(error)
+        hint = did_you_mean(name, known, str(error))
         raise ValueError(f"unknown environment {env_id!r}; {hint}") from None

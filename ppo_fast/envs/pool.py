@@ -7,7 +7,7 @@ so all three modes see the same episodes.
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import gymnasium
@@ -187,6 +187,11 @@ class PoolVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]], ABC):
         if self._seeds is None:
             self._seeds = [secrets.randbits(_SEED_BITS) for _ in range(self.num_envs)]
         return self._seeds
+
+
+def without(infos: dict[str, Any], bookkeeping: Collection[str]) -> dict[str, Any]:
+    """Infos less those that the package keeps for itself."""
+    return {key: value for key, value in infos.items() if key not in bookkeeping}
 
 
 def allowed_keywords(

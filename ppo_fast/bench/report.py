@@ -1,13 +1,39 @@
-"""What a benchmark ran on, for its JSON."""
+"""What a benchmark leaves behind: its figures, what they were taken on, and a plot."""
 
+import json
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 
 from ppo_fast.info import build_info
+
+
+def write_report(
+    out: Path,
+    *,
+    benchmark: str,
+    unit: str,
+    packages: Iterable[str],
+    results: list[dict[str, object]],
+    plot: Callable[[Path], object],
+) -> None:
+    """Write `out`.json, with facts about the machine, and `out`.png; print where they are.
+
+    `packages` are those whose versions matter; `plot` draws into the path that it is given.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    report = {
+        "benchmark": benchmark,
+        "unit": unit,
+        "machine": machine(packages),
+        "results": results,
+    }
+    out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    plot(out.with_suffix(".png"))
+    print(f"\n{out.with_suffix('.json')}  {out.with_suffix('.png')}")
 
 
 def machine(packages: Iterable[str]) -> dict[str, object]:
