@@ -37,21 +37,43 @@ if TYPE_CHECKING:
         vtrace,
     )
     from ppo_fast.config import TrainConfig
+    from ppo_fast.distributions import (
+        Bernoulli,
+        Categorical,
+        Gaussian,
+        MultiCategorical,
+        SquashedGaussian,
+        StateDependentNoise,
+    )
     from ppo_fast.envs import make_vec
     from ppo_fast.info import build_info
-    from ppo_fast.surrogate import ppo_loss
+    from ppo_fast.surrogate import (
+        clipped_surrogate,
+        importance_surrogate,
+        kl_penalty_surrogate,
+        ppo_loss,
+    )
     from ppo_fast.training import Policy, TrainResult, load, train
 
 # Where each public name lives; a module's own name stands for the module.
 _HOMES = {
+    "Bernoulli": "distributions",
+    "Categorical": "distributions",
     "GAE": "advantage",
+    "Gaussian": "distributions",
+    "MultiCategorical": "distributions",
     "Policy": "training",
+    "SquashedGaussian": "distributions",
+    "StateDependentNoise": "distributions",
     "TrainConfig": "config",
     "TrainResult": "training",
     "VTrace": "advantage",
     "build_info": "info",
+    "clipped_surrogate": "surrogate",
     "discounted_returns": "advantage",
     "gae": "advantage",
+    "importance_surrogate": "surrogate",
+    "kl_penalty_surrogate": "surrogate",
     "lambda_returns": "advantage",
     "load": "training",
     "make_vec": "envs",
@@ -81,7 +103,13 @@ _MODULES = frozenset(
 
 __all__ = [
     "GAE",
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "MultiCategorical",
     "Policy",
+    "SquashedGaussian",
+    "StateDependentNoise",
     "TrainConfig",
     "TrainResult",
     "VTrace",
@@ -90,12 +118,15 @@ __all__ = [
     "algorithms",
     "bench",
     "build_info",
+    "clipped_surrogate",
     "config",
     "discounted_returns",
     "distributions",
     "envs",
     "gae",
+    "importance_surrogate",
     "integrations",
+    "kl_penalty_surrogate",
     "lambda_returns",
     "learners",
     "load",

@@ -11,7 +11,7 @@ def build_info() -> BuildInfo: ...
 def native_envs() -> dict[str, NativeEnvInfo]: ...
 def load_env(path: str) -> NativeEnvInfo: ...
 def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]: ...
-def counter_uniform(seed: int, stream: int, id: int, step: int) -> float: ...
+def counter_uniform(seed: int, stream: int, id: int, step: int, index: int = 0) -> float: ...
 def gae(
     rewards: Any,
     values: Any,
@@ -97,27 +97,61 @@ def token_gae(
     out: Any,
     exact: bool,
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
-def categorical_sample(
-    logits: NDArray[np.float32],
+
+LOSS_STATS: tuple[str, ...]
+
+# A distribution is a tuple (family, first, second, mask, nvec): ppo_fast.distributions.base.Parameters.
+def sample(
+    dist: tuple[Any, ...],
+    noise: tuple[Any, ...] | None,
     seed: int,
     first_id: int,
     step: int,
-    greedy: bool,
-    actions: NDArray[np.int64],
-    logp: NDArray[np.float32],
+    deterministic: bool,
+    actions: NDArray[Any],
+    logp: NDArray[Any],
+    entropy: NDArray[Any] | None,
 ) -> None: ...
-def categorical_ppo_loss(
-    logits: NDArray[Any],
-    actions: NDArray[np.int64],
-    old_logp: NDArray[Any],
-    advantages: NDArray[Any],
-    values: NDArray[Any],
-    returns: NDArray[Any],
-    clip_range: float,
-    entropy_coef: float,
-    value_coef: float,
-    normalize_advantages: bool,
-) -> tuple[float, NDArray[Any], NDArray[Any], NDArray[np.float64]]: ...
+def evaluate(dist: tuple[Any, ...], actions: Any) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def evaluate_backward(
+    dist: tuple[Any, ...], actions: Any, logp_gradient: Any, entropy_gradient: Any
+) -> tuple[NDArray[Any], NDArray[Any] | None]: ...
+def kl(old: tuple[Any, ...], dist: tuple[Any, ...]) -> NDArray[Any]: ...
+def kl_backward(
+    old: tuple[Any, ...], dist: tuple[Any, ...], gradient: Any
+) -> tuple[NDArray[Any], NDArray[Any] | None]: ...
+def loss(
+    function: str,
+    policy: Any,
+    actions: Any,
+    old_dist: tuple[Any, ...] | None,
+    old_logp: Any,
+    advantages: Any,
+    kl: Any,
+    values: Any,
+    returns: Any,
+    old_values: Any,
+    weights: Any,
+    mask: Any,
+    objective: str,
+    clip_range: Any,
+    clip_range_high: Any,
+    dual_clip: Any,
+    clip_range_values: Any,
+    kl_coef: Any,
+    kl_hinge: Any,
+    kl_hinge_from: Any,
+    entropy_coef: Any,
+    value_coef: Any,
+    normalize_advantages: Any,
+) -> tuple[
+    float,
+    NDArray[Any],
+    NDArray[Any] | None,
+    NDArray[Any] | None,
+    NDArray[Any] | None,
+    NDArray[np.float64],
+]: ...
 
 class VectorEnv:
     def __init__(

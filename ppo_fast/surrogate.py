@@ -1,78 +1,236 @@
-"""The PPO loss with its gradients in one native pass, for NumPy arrays and torch CPU tensors.
+"""Policy-gradient losses with their gradients in one native pass, for NumPy arrays and torch tensors.
 
 J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov, "Proximal Policy Optimization
-Algorithms" (2017), eq. 7 and 9::
+Algorithms" (2017), eq. 6 to 9::
 
     r     = exp(logp - old_logp)
-    loss  = -mean(min(r A, clip(r, 1 - clip_range, 1 + clip_range) A))
-            + value_coef mean((V - R)^2) - entropy_coef mean(H)
+    J     = mean(r A), mean(min(r A, clip(r, 1 - clip_range, 1 + clip_range) A)) or mean(logp A)
+    loss  = -J + value_coef mean((V - R)^2) - entropy_coef mean(H) + kl_coef mean(KL(old || new))
+               + kl_hinge max(0, mean(KL) - kl_hinge_from)^2
+
+Means are sum(w x) / sum(w) over the samples' weights; a mask is weights of 0 and 1. What has weight
+0 is never looked at: NaN or padding may stand there, and its gradients are 0.
+
+Log-ratios are limited to +-60, beyond which there is no gradient.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ppo_fast import _core
-from ppo_fast.distributions import Categorical
+from ppo_fast.distributions import Distribution
 
 # A NumPy array or a torch CPU tensor; all arrays of a call are of one kind.
 Array = Any
 
-# What a loss reports besides itself, in the order of csrc/surrogate/cpu.h.
-STATS = (
-    "policy_loss",
-    "value_loss",
-    "entropy",
-    "approx_kl",
-    "approx_kl_k1",
-    "clip_fraction",
-    "ratio_mean",
-    "ratio_max",
-    "effective_sample_size",
-    "limited_fraction",
-    "explained_variance",
+# What a loss reports besides itself.
+STATS: tuple[str, ...] = _core.LOSS_STATS
+# What a loss of log-probabilities alone reports.
+_LOGP_STATS = tuple(
+    name for name in STATS if name not in ("entropy", "value_loss", "explained_variance")
 )
+
+_Objective = Literal["policy_gradient", "importance", "clipped"]
+
+
+def importance_surrogate(
+    logp: Array,
+    old_logp: Array,
+    advantages: Array,
+    *,
+    weights: Array | None = None,
+    mask: Array | None = None,
+    normalize_advantages: bool = False,
+) -> tuple[Any, dict[str, Any]]:
+    """-mean(r A): reuse of old samples without a constraint (Schulman et al. 2017, eq. 6).
+
+    With torch tensors the loss carries gradients to `logp`.
+
+    Parameters
+    ----------
+    logp
+        [B] float32 or float64: log-probabilities of the actions now. The other arrays have its
+        dtype.
+    old_logp
+        [B]: log-probabilities when they were taken.
+    advantages
+        [B].
+    weights
+        [B] or None: how much a sample counts, 0 or more.
+    mask
+        bool [B] or None: False for samples that do not count.
+    normalize_advantages
+        Use (A - mean) / (std(ddof=1) + 1e-8) over the samples that count; a single one is left as
+        it is.
+
+    Returns
+    -------
+    loss
+        A float, or a torch scalar with gradients.
+    stats
+        Mapping of `STATS`, without those of entropies and values, to floats or float64 scalars; see
+        `ppo_loss`.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For a wrong shape, a negative or NaN weight, or when no sample counts.
+    """
+    return _logp_loss(
+        "importance_surrogate",
+        logp,
+        old_logp,
+        advantages,
+        None,
+        weights,
+        mask,
+        ("importance", None, None, None, None, 0.0, 0.0, 0.0, 0.0, 0.0, normalize_advantages),
+    )
+
+
+def clipped_surrogate(
+    logp: Array,
+    old_logp: Array,
+    advantages: Array,
+    *,
+    clip_range: float,
+    clip_range_high: float | None = None,
+    dual_clip: float | None = None,
+    weights: Array | None = None,
+    mask: Array | None = None,
+    normalize_advantages: bool = False,
+) -> tuple[Any, dict[str, Any]]:
+    """-mean(min(r A, clip(r, 1 - clip_range, 1 + clip_range_high) A)) (Schulman et al. 2017, eq. 7).
+
+    `clip_range_high` is `clip_range` if it is not given. With `dual_clip` c > 1 the minimum is
+    bounded by c A from below where A < 0 (D. Ye et al. 2020, eq. 5). Bounds are formed in double
+    and inclusive for the gradient. Everything else is as in `importance_surrogate`.
+    """
+    return _logp_loss(
+        "clipped_surrogate",
+        logp,
+        old_logp,
+        advantages,
+        None,
+        weights,
+        mask,
+        (
+            "clipped",
+            clip_range,
+            clip_range_high,
+            dual_clip,
+            None,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+            normalize_advantages,
+        ),
+    )
+
+
+def kl_penalty_surrogate(
+    logp: Array,
+    old_logp: Array,
+    advantages: Array,
+    kl: Array,
+    *,
+    beta: float,
+    weights: Array | None = None,
+    mask: Array | None = None,
+    normalize_advantages: bool = False,
+) -> tuple[Any, dict[str, Any]]:
+    """-mean(r A) + beta mean(KL(old || new)) (Schulman et al. 2017, eq. 8).
+
+    `kl` [B] is the divergence of each sample, as `Distribution.kl` gives it; with torch tensors it
+    gets a gradient as well. Everything else is as in `importance_surrogate`.
+    """
+    return _logp_loss(
+        "kl_penalty_surrogate",
+        logp,
+        old_logp,
+        advantages,
+        kl,
+        weights,
+        mask,
+        ("importance", None, None, None, None, beta, 0.0, 0.0, 0.0, 0.0, normalize_advantages),
+    )
 
 
 def ppo_loss(
-    dist: Categorical,
+    dist: Distribution,
     actions: Array,
     old_logp: Array,
     advantages: Array,
     values: Array,
     returns: Array,
     *,
-    clip_range: float,
+    old_values: Array | None = None,
+    clip_range: float | None,
+    clip_range_high: float | None = None,
+    dual_clip: float | None = None,
+    clip_range_values: float | None = None,
+    old_dist: Distribution | None = None,
+    kl_coef: float = 0.0,
+    kl_hinge: float = 0.0,
+    kl_hinge_from: float = 0.0,
     entropy_coef: float,
     value_coef: float,
+    weights: Array | None = None,
+    mask: Array | None = None,
     normalize_advantages: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
-    """The clipped PPO loss of a batch of B samples and its statistics.
+    """The PPO loss of a batch of B samples and its statistics.
 
-    With torch tensors the loss carries gradients to `dist.logits` and `values`; they were computed
-    in the same pass, so `backward` is nearly free. All arrays have the dtype of the logits, float32
-    or float64, except the actions.
+    With torch tensors the loss carries gradients to the parameters of `dist` and to `values`; they
+    were computed in the same pass, so `backward` is nearly free. All arrays have the dtype of the
+    parameters, float32 or float64, except the actions of discrete distributions and the mask.
 
     Parameters
     ----------
     dist
-        The policy's distribution over actions, `Categorical(logits)` with logits [B, A].
+        The policy's distributions over actions, one of `ppo_fast.distributions`.
     actions
-        int64 [B]: actions that were taken.
+        The actions that were taken, as the distribution's class describes them.
     old_logp
         [B]: their log-probabilities when they were taken.
     advantages
         [B].
     values
-        [B]: V now.
+        [B]: V now; None, together with returns, for a loss of the policy alone.
     returns
         [B]: what V should become.
-    clip_range
-        eps; the bounds 1 -+ eps are formed in double and inclusive for the gradient.
+    old_values
+        [B]: V when the actions were taken; needed for clip_range_values.
+    clip_range, clip_range_high
+        The ratio is clipped to 1 - clip_range .. 1 + clip_range_high (clip_range if it is not
+        given); bounds are formed in double and inclusive for the gradient. A clip_range of None
+        clips nothing.
+    dual_clip
+        c > 1: where A < 0, the clipped objective is bounded by c A from below.
+    clip_range_values
+        c: the value loss is (old_V + clamp(V - old_V, -c, c) - R)^2. This is stable-baselines3's
+        form; others take the maximum of it and the unclipped loss.
+    old_dist
+        The policy's distributions when the actions were taken, of the same class, for the exact KL.
+        They get no gradient.
+    kl_coef
+        Weight of mean(KL(old || new)).
+    kl_hinge, kl_hinge_from
+        Weight of max(0, mean(KL) - kl_hinge_from)^2.
     entropy_coef, value_coef
         Weights of the entropy bonus and of the value loss (which has no factor 1/2).
+    weights
+        [B] or None: how much a sample counts, 0 or more.
+    mask
+        bool [B] or None: False for samples that do not count.
     normalize_advantages
-        Use (A - mean) / (std(ddof=1) + 1e-8); a single sample is left as it is.
+        Use (A - mean) / (std(ddof=1) + 1e-8) over the samples that count; a single one is left as
+        it is. With weights, the variance is sum(w (A - mean)^2) / (W - sum(w^2) / W), W = sum(w).
 
     Returns
     -------
@@ -81,50 +239,186 @@ def ppo_loss(
     stats
         Mapping of `STATS` to floats or float64 scalars: the parts of the loss, the KL estimates k3
         (`approx_kl`) and k1, the fraction of clipped ratios, their mean and maximum, the effective
-        sample size (sum r)^2 / (B sum r^2) of the importance weights, the fraction of log-ratios
-        that were limited to +-60, and the explained variance of the values.
+        sample size (sum w r)^2 / (W sum w r^2) of the importance weights, the fraction of
+        log-ratios that were limited to +-60, the explained variance of the values, and the exact
+        mean KL. What there is nothing to form from is NaN; without values, value_loss is 0.
 
     Raises
     ------
     TypeError
-        For another distribution or a wrong dtype.
+        For something that is no distribution, or a wrong dtype.
     ValueError
-        For a wrong shape, an action out of range or a clip_range that is not positive.
+        For a wrong shape, an action out of range, a setting out of range, parameters that are no
+        distribution (a NaN, an infinity, a mask that allows nothing), a negative or NaN weight, or
+        when no sample counts.
     """
-    if not isinstance(dist, Categorical):
-        raise TypeError(f"ppo_loss: dist must be a Categorical, got {type(dist).__name__}")
-    logits: Array = dist.logits
-    if isinstance(logits, np.ndarray):
-        value, _, _, stats = _core.categorical_ppo_loss(
-            logits,
-            actions,
-            old_logp,
-            advantages,
-            values,
-            returns,
+    loss, row = _distribution_loss(
+        "ppo_loss",
+        dist,
+        actions,
+        old_dist,
+        old_logp,
+        advantages,
+        values,
+        returns,
+        old_values,
+        weights,
+        mask,
+        (
+            "importance" if clip_range is None else "clipped",
             clip_range,
+            clip_range_high,
+            dual_clip,
+            clip_range_values,
+            kl_coef,
+            kl_hinge,
+            kl_hinge_from,
             entropy_coef,
             value_coef,
             normalize_advantages,
-        )
-        return value, dict(zip(STATS, stats.tolist(), strict=True))
+        ),
+    )
+    return loss, _named(row)
 
-    if not hasattr(logits, "detach"):
-        raise TypeError(
-            f"ppo_loss: logits must be a NumPy array or a torch tensor, got {type(logits).__name__}"
-        )
-    from ppo_fast.torch_ops import categorical_ppo_loss
 
-    loss, tensor_stats = categorical_ppo_loss(
-        logits,
-        values,
+def fused_loss(
+    dist: Distribution,
+    actions: Array,
+    advantages: Array,
+    *,
+    objective: _Objective,
+    old_logp: Array | None = None,
+    values: Array | None = None,
+    returns: Array | None = None,
+    old_values: Array | None = None,
+    clip_range: float | None = None,
+    clip_range_high: float | None = None,
+    dual_clip: float | None = None,
+    clip_range_values: float | None = None,
+    old_dist: Distribution | None = None,
+    kl_coef: float = 0.0,
+    kl_hinge: float = 0.0,
+    kl_hinge_from: float = 0.0,
+    entropy_coef: float = 0.0,
+    value_coef: float = 0.0,
+    weights: Array | None = None,
+    mask: Array | None = None,
+    normalize_advantages: bool = False,
+) -> tuple[Any, Any]:
+    """`ppo_loss` for any objective, with its statistics as a row: what learners call.
+
+    Parameters
+    ----------
+    objective
+        What is averaged: `policy_gradient` logp A, `importance` r A, or `clipped` as in `ppo_loss`.
+        With `policy_gradient`, old_logp is optional and serves the statistics of the ratio.
+
+    Returns
+    -------
+    loss
+        A float, or a torch scalar with gradients.
+    row
+        float64 [len(STATS)], an array or a tensor.
+    """
+    return _distribution_loss(
+        "fused_loss",
+        dist,
         actions,
+        old_dist,
         old_logp,
         advantages,
+        values,
         returns,
-        clip_range,
-        entropy_coef,
-        value_coef,
-        normalize_advantages,
+        old_values,
+        weights,
+        mask,
+        (
+            objective,
+            clip_range,
+            clip_range_high,
+            dual_clip,
+            clip_range_values,
+            kl_coef,
+            kl_hinge,
+            kl_hinge_from,
+            entropy_coef,
+            value_coef,
+            normalize_advantages,
+        ),
     )
-    return loss, dict(zip(STATS, tensor_stats.unbind(), strict=True))
+
+
+# Settings of a loss in the order of _core.loss: objective, clip_range, clip_range_high, dual_clip,
+# clip_range_values, kl_coef, kl_hinge, kl_hinge_from, entropy_coef, value_coef,
+# normalize_advantages.
+_Settings = tuple[Any, ...]
+
+
+def _distribution_loss(
+    function: str,
+    dist: Distribution,
+    actions: Array,
+    old_dist: Distribution | None,
+    old_logp: Array | None,
+    advantages: Array,
+    values: Array | None,
+    returns: Array | None,
+    old_values: Array | None,
+    weights: Array | None,
+    mask: Array | None,
+    settings: _Settings,
+) -> tuple[Any, Any]:
+    if not isinstance(dist, Distribution):
+        raise TypeError(
+            f"{function}: dist must be one of ppo_fast.distributions, such as Categorical, "
+            f"got {type(dist).__name__}"
+        )
+    if old_dist is not None and type(old_dist) is not type(dist):
+        raise TypeError(
+            f"{function}: old_dist must be a {type(dist).__name__} like dist, "
+            f"got {type(old_dist).__name__}"
+        )
+    policy = dist._parameters()
+    old = None if old_dist is None else old_dist._parameters()
+    columns = (actions, old, old_logp, advantages, None, values, returns, old_values, weights, mask)
+    if isinstance(policy.first, np.ndarray):
+        loss, *_, row = _core.loss(function, policy, *columns, *settings)
+        return loss, row
+    if not hasattr(policy.first, "detach"):
+        raise TypeError(
+            f"{function}: the parameters of {type(dist).__name__} must be NumPy arrays or torch "
+            f"tensors, got {type(policy.first).__name__}"
+        )
+    from ppo_fast import torch_ops
+
+    return torch_ops.loss(function, policy, *columns, *settings)
+
+
+def _logp_loss(
+    function: str,
+    logp: Array,
+    old_logp: Array,
+    advantages: Array,
+    kl: Array | None,
+    weights: Array | None,
+    mask: Array | None,
+    settings: _Settings,
+) -> tuple[Any, dict[str, Any]]:
+    columns = (None, None, old_logp, advantages, kl, None, None, None, weights, mask)
+    if isinstance(logp, np.ndarray):
+        loss, *_, row = _core.loss(function, logp, *columns, *settings)
+    elif hasattr(logp, "detach"):
+        from ppo_fast import torch_ops
+
+        loss, row = torch_ops.loss(function, logp, *columns, *settings)
+    else:
+        raise TypeError(
+            f"{function}: logp must be a NumPy array or a torch tensor, got {type(logp).__name__}"
+        )
+    stats = _named(row)
+    return loss, {name: stats[name] for name in _LOGP_STATS}
+
+
+def _named(row: Any) -> dict[str, Any]:
+    values = row.tolist() if isinstance(row, np.ndarray) else row.unbind()
+    return dict(zip(STATS, values, strict=True))

@@ -1,64 +1,244 @@
-// _core.categorical_sample.
+// _core.sample, evaluate, evaluate_backward, kl and kl_backward.
 #include "bind.h"
+#include "distributions/arguments.h"
 #include "distributions/cpu.h"
-#include "support/arrays.h"
 
 namespace ppo {
 namespace {
 
-namespace py = pybind11;
-using arrays::Argument;
-
-void categorical_sample(const py::object& logits, std::uint64_t seed, std::uint32_t first_id,
-                        std::uint64_t step, bool greedy, const py::object& actions,
-                        const py::object& logp) {
-  const Argument logits_argument{"sample", "logits"};
-  const py::array logits_array = logits_argument.array(logits);
-  if (!Argument::holds<float>(logits_array)) {
-    logits_argument.type_error("must be float32, got " + arrays::dtype_text(logits_array) +
-                               "; cast with logits.astype(np.float32)");
+template <typename T>
+const DistributionKernelsOf<T>& kernels() {
+  const DistributionKernels& table = PPO_SELECT_ISA(distribution_kernels);
+  if constexpr (std::is_same_v<T, float>) {
+    return table.of_float;
+  } else {
+    return table.of_double;
   }
-  if (logits_array.ndim() != 2 || logits_array.shape(1) < 1) {
-    logits_argument.value_error("must have shape (N, actions), got " +
-                                arrays::shape_text(logits_array));
-  }
-  const py::ssize_t rows = logits_array.shape(0);
-  const Argument actions_argument{"sample", "actions"};
-  py::array actions_array = actions_argument.array(actions);
-  actions_argument.require_output_dtype<std::int64_t>(actions_array, "Gymnasium's Discrete");
-  actions_argument.require_shape(actions_array, {rows}, "(one per row of logits)");
-  const Argument logp_argument{"sample", "logp"};
-  py::array logp_array = logp_argument.array(logp);
-  logp_argument.require_output_dtype<float>(logp_array, "logits");
-  logp_argument.require_shape(logp_array, {rows}, "(one per row of logits)");
+}
 
-  CategoricalSample a;
-  a.rows = rows;
-  a.num_actions = logits_array.shape(1);
-  a.logits = logits_argument.view2<float>(logits_array);
-  a.seed = seed;
-  a.first_id = first_id;
-  a.step = step;
-  a.greedy = greedy;
-  a.actions = actions_argument.mutable_view1<std::int64_t>(actions_array);
-  a.logp = logp_argument.mutable_view1<float>(logp_array);
-  std::ptrdiff_t bad;
+bool is_long(const DistributionArgument& dist) {
+  return dist.batch() * dist.dims() >= kReleaseFrom;
+}
+
+template <typename T>
+MutableActions<T> read_output_actions(const DistributionArgument& dist, const py::object& object) {
+  const Argument argument{dist.function, "actions"};
+  py::array array = argument.array(object);
+  argument.require_writable(array);
+  MutableActions<T> actions;
+  if (dist.has_discrete_actions()) {
+    argument.require_output_dtype<std::int64_t>(array, "Gymnasium's Discrete");
+  } else {
+    argument.require_output_dtype<T>(array, "mean");
+  }
+  if (dist.one_action()) {
+    argument.require_shape(array, {dist.batch()}, "(one per row of logits)");
+    const auto view = argument.mutable_view1<std::int64_t>(array);
+    actions.discrete = {view.data, view.stride, 0};
+    return actions;
+  }
+  argument.require_shape(array, {dist.batch(), dist.components()}, "(one row per sample)");
+  if (dist.has_discrete_actions()) {
+    actions.discrete = argument.mutable_view2<std::int64_t>(array);
+  } else {
+    actions.continuous = argument.mutable_view2<T>(array);
+  }
+  return actions;
+}
+
+template <typename T>
+View1<T> read_output_column(const DistributionArgument& dist, const char* name,
+                            const py::object& object) {
+  const Argument argument{dist.function, name};
+  py::array array = argument.array(object);
+  const std::string like = dist.first_name();
+  argument.require_output_dtype<T>(array, like.c_str());
+  argument.require_shape(array, {dist.batch()}, "(one per row of logits)");
+  return argument.mutable_view1<T>(array);
+}
+
+// noise: (latent [B, L], log_std [L, D], sample_freq), or None.
+template <typename T>
+StateNoise<T> read_noise(const DistributionArgument& dist, const py::object& object) {
+  StateNoise<T> noise;
+  if (object.is_none()) return noise;
+  const py::tuple parts = object;
+  const Argument latent_argument{dist.function, "latent"};
+  const py::array latent = latent_argument.array(parts[0]);
+  latent_argument.require_dtype<T>(latent, "mean");
+  if (latent.ndim() != 2 || latent.shape(0) != dist.batch()) {
+    latent_argument.value_error("must have shape (" + std::to_string(dist.batch()) +
+                                ", L), got " + arrays::shape_text(latent));
+  }
+  const Argument std_argument{dist.function, "log_std"};
+  const py::array log_std = std_argument.array(parts[1]);
+  std_argument.require_dtype<T>(log_std, "mean");
+  std_argument.require_shape(log_std, {latent.shape(1), dist.dims()}, "like latent and mean");
+  noise.size = latent.shape(1);
+  noise.latent = latent_argument.view2<T>(latent);
+  noise.log_std = std_argument.view2<T>(log_std);
+  noise.sample_freq = parts[2].cast<std::uint64_t>();
+  return noise;
+}
+
+template <typename T>
+void run_sample(const DistributionArgument& dist, const py::object& noise, std::uint64_t seed,
+                std::uint32_t first_id, std::uint64_t step, bool deterministic,
+                const py::object& actions, const py::object& logp, const py::object& entropy) {
+  SampleCall<T> call;
+  call.dist = dist.view<T>();
+  call.noise = read_noise<T>(dist, noise);
+  call.seed = seed;
+  call.first_id = first_id;
+  call.step = step;
+  call.deterministic = deterministic;
+  call.actions = read_output_actions<T>(dist, actions);
+  call.logp = read_output_column<T>(dist, "logp", logp);
+  if (!entropy.is_none()) call.entropy = read_output_column<T>(dist, "entropy", entropy);
+  Problem problem;
   {
-    const arrays::ReleaseGil release(rows * a.num_actions > 1024);
-    bad = PPO_SELECT_ISA(distribution_kernels).categorical_sample(a);
+    const arrays::ReleaseGil release(is_long(dist));
+    const ScratchMemory scratch(scratch_bytes(call.dist));
+    call.scratch = scratch.get();
+    problem = kernels<T>().sample(call);
   }
-  if (bad >= 0) {
-    logits_argument.value_error("row " + std::to_string(bad) +
-                                " is no distribution (a NaN, an infinity, or no finite logit)");
+  if (problem.kind != Problem::kNone) refuse_parameters(dist, problem.row);
+}
+
+void sample(const py::tuple& dist, const py::object& noise, std::uint64_t seed,
+            std::uint32_t first_id, std::uint64_t step, bool deterministic,
+            const py::object& actions, const py::object& logp, const py::object& entropy) {
+  const DistributionArgument argument("sample", "", dist);
+  const auto run = argument.float32 ? &run_sample<float> : &run_sample<double>;
+  run(argument, noise, seed, first_id, step, deterministic, actions, logp, entropy);
+}
+
+template <typename T>
+py::tuple run_evaluate(const DistributionArgument& dist, const py::object& actions) {
+  EvaluateCall<T> call;
+  call.dist = dist.view<T>();
+  call.actions = read_actions<T>(dist, actions);
+  py::array_t<T> logp(dist.batch());
+  py::array_t<T> entropy(dist.batch());
+  call.logp = logp.mutable_data();
+  call.entropy = entropy.mutable_data();
+  Problem problem;
+  {
+    const arrays::ReleaseGil release(is_long(dist));
+    const ScratchMemory scratch(scratch_bytes(call.dist));
+    call.scratch = scratch.get();
+    problem = kernels<T>().evaluate(call);
   }
+  if (problem.kind == Problem::kParameters) refuse_parameters(dist, problem.row);
+  if (problem.kind == Problem::kAction) refuse_action(dist, actions, problem.row);
+  return py::make_tuple(logp, entropy);
+}
+
+// (logp [B], entropy [B])
+py::tuple evaluate(const py::tuple& dist, const py::object& actions) {
+  const DistributionArgument argument("evaluate", "", dist);
+  return (argument.float32 ? &run_evaluate<float> : &run_evaluate<double>)(argument, actions);
+}
+
+// The gradients of the parameters: [B, dims], and [B, dims], [dims] or None.
+template <typename T>
+py::tuple run_backward(const DistributionArgument& dist, BackwardCall<T>& call,
+                       std::ptrdiff_t old_bytes) {
+  py::array_t<T> first({dist.batch(), dist.dims()});
+  call.first = first.mutable_data();
+  py::object second = py::none();
+  if (dist.has_second()) {
+    py::array_t<T> gradient(call.dist.shares_second
+                                ? std::vector<py::ssize_t>{dist.dims()}
+                                : std::vector<py::ssize_t>{dist.batch(), dist.dims()});
+    call.second = gradient.mutable_data();
+    second = gradient;
+  }
+  {
+    const arrays::ReleaseGil release(is_long(dist));
+    const ScratchMemory scratch(scratch_bytes(call.dist) + old_bytes);
+    call.scratch = scratch.get();
+    kernels<T>().backward(call);
+  }
+  return py::make_tuple(first, second);
+}
+
+template <typename T>
+py::tuple run_evaluate_backward(const DistributionArgument& dist, const py::object& actions,
+                                const py::object& w_logp, const py::object& w_entropy) {
+  BackwardCall<T> call;
+  call.dist = dist.view<T>();
+  call.actions = read_actions<T>(dist, actions);
+  const std::string like = dist.first_name();
+  call.w_logp = read_column<T>(dist.function, "logp_gradient", w_logp, dist.batch(), like.c_str());
+  call.w_entropy =
+      read_column<T>(dist.function, "entropy_gradient", w_entropy, dist.batch(), like.c_str());
+  return run_backward(dist, call, scratch_bytes(call.old));
+}
+
+py::tuple evaluate_backward(const py::tuple& dist, const py::object& actions,
+                            const py::object& w_logp, const py::object& w_entropy) {
+  const DistributionArgument argument("evaluate", "", dist);
+  const auto run =
+      argument.float32 ? &run_evaluate_backward<float> : &run_evaluate_backward<double>;
+  return run(argument, actions, w_logp, w_entropy);
+}
+
+template <typename T>
+py::array run_kl(const DistributionArgument& old, const DistributionArgument& dist) {
+  KlCall<T> call;
+  call.dist = dist.view<T>();
+  call.old = old.view<T>();
+  py::array_t<T> result(dist.batch());
+  call.kl = result.mutable_data();
+  Problem problem;
+  {
+    const arrays::ReleaseGil release(is_long(dist));
+    const ScratchMemory scratch(scratch_bytes(call.dist) + scratch_bytes(call.old));
+    call.scratch = scratch.get();
+    problem = kernels<T>().kl(call);
+  }
+  if (problem.kind == Problem::kParameters) refuse_parameters(dist, problem.row);
+  if (problem.kind == Problem::kOldParameters) refuse_parameters(old, problem.row);
+  return result;
+}
+
+// KL(old || dist), [B]
+py::array kl(const py::tuple& old, const py::tuple& dist) {
+  const DistributionArgument old_argument("kl", "", old);
+  const DistributionArgument argument("kl", "other.", dist);
+  require_same_form(old_argument, argument);
+  return (argument.float32 ? &run_kl<float> : &run_kl<double>)(old_argument, argument);
+}
+
+template <typename T>
+py::tuple run_kl_backward(const DistributionArgument& old, const DistributionArgument& dist,
+                          const py::object& weight) {
+  BackwardCall<T> call;
+  call.dist = dist.view<T>();
+  call.old = old.view<T>();
+  call.w_kl = read_column<T>(dist.function, "gradient", weight, dist.batch(), "logits");
+  return run_backward(dist, call, scratch_bytes(call.old));
+}
+
+py::tuple kl_backward(const py::tuple& old, const py::tuple& dist, const py::object& weight) {
+  const DistributionArgument old_argument("kl", "", old);
+  const DistributionArgument argument("kl", "other.", dist);
+  const auto run = argument.float32 ? &run_kl_backward<float> : &run_kl_backward<double>;
+  return run(old_argument, argument, weight);
 }
 
 }  // namespace
 
 void bind_distributions(py::module_& m) {
-  m.def("categorical_sample", &categorical_sample, py::arg("logits"), py::arg("seed"),
-        py::arg("first_id"), py::arg("step"), py::arg("greedy"), py::arg("actions"),
-        py::arg("logp"));
+  m.def("sample", &sample, py::arg("dist"), py::arg("noise"), py::arg("seed"),
+        py::arg("first_id"), py::arg("step"), py::arg("deterministic"), py::arg("actions"),
+        py::arg("logp"), py::arg("entropy"));
+  m.def("evaluate", &evaluate, py::arg("dist"), py::arg("actions"));
+  m.def("evaluate_backward", &evaluate_backward, py::arg("dist"), py::arg("actions"),
+        py::arg("logp_gradient"), py::arg("entropy_gradient"));
+  m.def("kl", &kl, py::arg("old"), py::arg("dist"));
+  m.def("kl_backward", &kl_backward, py::arg("old"), py::arg("dist"), py::arg("gradient"));
 }
 
 }  // namespace ppo

@@ -6,7 +6,7 @@
 // exactly 1.
 #pragma once
 
-#include "ppo_fast/host_device.h"
+#include "distributions/terms.h"
 #include "support/math.h"
 
 namespace ppo::inline PPO_ISA {
@@ -20,12 +20,6 @@ PPO_HD T unnormalized_probability(T logit, T largest) {
 template <typename T>
 PPO_HD T log_probability(T logit, T largest, T log_sum) {
   return (logit - largest) - log_sum;
-}
-
-// p log p, with the limit 0 at p = 0.
-template <typename T>
-PPO_HD T p_log_p(T p, T log_p) {
-  return p == T(0) ? T(0) : p * log_p;
 }
 
 // d entropy / d x_k = -p_k (log p_k + H).

@@ -1,48 +1,127 @@
+// Sampling, log-probabilities, entropies and divergences: groups of kLossLanes samples through the
+// head of the family.
 #include "distributions/cpu.h"
 
-#include <limits>
-
-#include "distributions/categorical.h"
-#include "support/counter_rng.h"
+#include "distributions/heads.h"
 
 namespace ppo::inline PPO_ISA {
 namespace {
 
-std::ptrdiff_t categorical_sample(const CategoricalSample& a) {
-  for (std::ptrdiff_t i = 0; i < a.rows; ++i) {
-    std::ptrdiff_t best = 0;
-    for (std::ptrdiff_t k = 1; k < a.num_actions; ++k) {
-      if (a.logits(i, k) > a.logits(i, best)) best = k;
-    }
-    const float largest = a.logits(i, best);
-    float sum = 0;
-    for (std::ptrdiff_t k = 0; k < a.num_actions; ++k) {
-      sum += unnormalized_probability(a.logits(i, k), largest);
-    }
-    // Also catches NaN, and rows of -infinity, whose differences are NaN.
-    if (!(sum >= 1.0f && sum <= std::numeric_limits<float>::max())) return i;
-
-    std::ptrdiff_t action = best;
-    if (!a.greedy) {
-      const double u = counter_uniform(a.seed, Stream::kActions,
-                                       a.first_id + static_cast<std::uint32_t>(i), a.step);
-      const double threshold = u * static_cast<double>(sum);
-      double cumulative = 0;
-      for (std::ptrdiff_t k = 0; k < a.num_actions; ++k) {
-        const float p = unnormalized_probability(a.logits(i, k), largest);
-        cumulative += static_cast<double>(p);
-        // Rounding may leave the threshold just above the last sum: `action` keeps a possible one.
-        if (p > 0.0f) action = k;
-        if (cumulative > threshold) break;
-      }
-    }
-    a.actions[i] = action;
-    a.logp[i] = log_probability(a.logits(i, action), largest, math::log(sum));
-  }
-  return -1;
+template <typename T>
+void store(const Group& g, const Lane<T>& from, T* out) {
+  for (int l = 0; l < g.size; ++l) out[g.first + l] = from[l];
 }
 
-constexpr DistributionKernels kKernels = {&categorical_sample};
+// The logp is that of the action as it was written, by the formula of the losses: the ratio of a
+// fresh policy is then exactly 1.
+template <typename T>
+Problem sample(const SampleCall<T>& a) {
+  return with_head<T>(a.dist.family, [&a]<typename Head>() -> Problem {
+    Scratch scratch(a.scratch);
+    Head head(a.dist, scratch);
+    for (std::ptrdiff_t first = 0; first < a.dist.batch; first += kLanes) {
+      const Group g = whole_group(first, a.dist.batch);
+      const std::ptrdiff_t bad = head.load(g);
+      if (bad >= 0) return {Problem::kParameters, bad};
+      if (a.deterministic) {
+        head.mode();
+      } else if (a.noise.latent) {
+        head.draw_state_noise(g, a.noise, a.seed, a.first_id, a.step);
+      } else {
+        head.draw(g, a.seed, a.first_id, a.step);
+      }
+      head.store_actions(g, a.actions);
+      Lane<T> logp;
+      Lane<T> entropy;
+      head.evaluate(logp, entropy);
+      for (int l = 0; l < g.size; ++l) a.logp[first + l] = logp[l];
+      if (a.entropy.data == nullptr) continue;
+      for (int l = 0; l < g.size; ++l) a.entropy[first + l] = entropy[l];
+    }
+    return {};
+  });
+}
+
+template <typename T>
+Problem evaluate(const EvaluateCall<T>& a) {
+  return with_head<T>(a.dist.family, [&a]<typename Head>() -> Problem {
+    Scratch scratch(a.scratch);
+    Head head(a.dist, scratch);
+    for (std::ptrdiff_t first = 0; first < a.dist.batch; first += kLanes) {
+      const Group g = whole_group(first, a.dist.batch);
+      const std::ptrdiff_t bad = head.load(g);
+      if (bad >= 0) return {Problem::kParameters, bad};
+      const std::ptrdiff_t bad_action = head.load_actions(g, a.actions);
+      if (bad_action >= 0) return {Problem::kAction, bad_action};
+      Lane<T> logp;
+      Lane<T> entropy;
+      head.evaluate(logp, entropy);
+      store(g, logp, a.logp);
+      store(g, entropy, a.entropy);
+    }
+    return {};
+  });
+}
+
+template <typename T>
+Problem kl(const KlCall<T>& a) {
+  return with_head<T>(a.dist.family, [&a]<typename Head>() -> Problem {
+    Scratch scratch(a.scratch);
+    Head head(a.dist, scratch);
+    Head old(a.old, scratch);
+    for (std::ptrdiff_t first = 0; first < a.dist.batch; first += kLanes) {
+      const Group g = whole_group(first, a.dist.batch);
+      const std::ptrdiff_t bad = head.load(g);
+      if (bad >= 0) return {Problem::kParameters, bad};
+      const std::ptrdiff_t bad_old = old.load(g);
+      if (bad_old >= 0) return {Problem::kOldParameters, bad_old};
+      Lane<T> divergence;
+      head.divergence(old, divergence);
+      store(g, divergence, a.kl);
+    }
+    return {};
+  });
+}
+
+template <typename T>
+Lane<T> weights(const Group& g, const View1<const T>& from) {
+  Lane<T> result = {};
+  if (from.data == nullptr) return result;
+  for (int l = 0; l < kLanes; ++l) result[l] = from[g.row[l]];
+  return result;
+}
+
+// The parameters were checked when the results were computed.
+template <typename T>
+Problem backward(const BackwardCall<T>& a) {
+  return with_head<T>(a.dist.family, [&a]<typename Head>() -> Problem {
+    Scratch scratch(a.scratch);
+    Head head(a.dist, scratch);
+    Head old(a.old, scratch);
+    const bool with_kl = a.old.batch > 0;
+    if (a.dist.shares_second) head.share_second(scratch);
+    for (std::ptrdiff_t first = 0; first < a.dist.batch; first += kLanes) {
+      const Group g = whole_group(first, a.dist.batch);
+      Lane<T> unused;
+      head.load(g);
+      if (with_kl) {
+        old.load(g);
+        head.divergence(old, unused);
+      } else {
+        if (head.load_actions(g, a.actions) >= 0) return {Problem::kAction, first};
+        head.evaluate(unused, unused);
+      }
+      head.gradient(g, weights(g, a.w_logp), weights(g, a.w_entropy), weights(g, a.w_kl), with_kl,
+                    a.first, a.second);
+    }
+    head.finish(a.second);
+    return {};
+  });
+}
+
+template <typename T>
+constexpr DistributionKernelsOf<T> kKernelsOf = {&sample<T>, &evaluate<T>, &kl<T>, &backward<T>};
+constexpr DistributionKernels kKernels = {kKernelsOf<float>, kKernelsOf<double>};
 
 }  // namespace
 }  // namespace ppo::inline PPO_ISA

@@ -114,6 +114,12 @@ struct Argument {
     value_error(text.append(", got ").append(shape_text(array)));
   }
 
+  void require_bool(const py::array& array) const {
+    if (holds<bool>(array)) return;
+    type_error("must be bool, got " + dtype_text(array) + "; cast with " + name +
+               ".astype(bool)");
+  }
+
   // As require_dtype, for an array that is written: casting it would lose the result.
   template <typename T>
   void require_output_dtype(const py::array& array, const char* like) const {
@@ -174,6 +180,11 @@ struct Argument {
   View1<T> mutable_view1(py::array& array) const {
     require_writable(array);
     return {static_cast<T*>(array.mutable_data()), stride(array, 0)};
+  }
+  template <typename T>
+  View2<T> mutable_view2(py::array& array) const {
+    require_writable(array);
+    return {static_cast<T*>(array.mutable_data()), stride(array, 0), stride(array, 1)};
   }
 };
 

@@ -61,10 +61,11 @@ void bind_support(py::module_& m) {
   m.def("permutation", &permutation, py::arg("seed"), py::arg("epoch"), py::arg("size"));
   m.def(
       "counter_uniform",
-      [](std::uint64_t seed, std::uint32_t stream, std::uint32_t id, std::uint64_t step) {
-        return counter_uniform(seed, static_cast<Stream>(stream), id, step);
+      [](std::uint64_t seed, std::uint32_t stream, std::uint32_t id, std::uint64_t step,
+         std::uint32_t index) {
+        return counter_uniform(seed, static_cast<Stream>(stream), id, step, index);
       },
-      py::arg("seed"), py::arg("stream"), py::arg("id"), py::arg("step"));
+      py::arg("seed"), py::arg("stream"), py::arg("id"), py::arg("step"), py::arg("index") = 0);
 }
 
 }  // namespace ppo

@@ -1,4 +1,4 @@
-// exp and log without branches or tables, so that a loop over samples vectorises and every
+// exp, log and what is made of them without branches or tables, so that a loop over samples vectorises and every
 // instruction set gives the same bits. float is within 2 ulp of the true value, far below the noise
 // of a float32 softmax; double calls the C library.
 #pragma once
@@ -55,7 +55,41 @@ PPO_HD float log(float x) {
   return n * 0.693359375f + (2.0f * s + (s * z * p + n * -2.12194440e-4f));
 }
 
+// log(1 + x) of a finite x > -1, also where 1 + x rounds to 1.
+PPO_HD float log1p(float x) {
+  const float u = 1.0f + x;
+  return log(u) + (x - (u - 1.0f)) / u;
+}
+
 PPO_HD double exp(double x) { return std::exp(x); }
 PPO_HD double log(double x) { return std::log(x); }
+PPO_HD double log1p(double x) { return std::log1p(x); }
+
+template <typename T>
+PPO_HD T abs(T x) {
+  return x < T(0) ? -x : x;
+}
+
+// log(1 + exp(x)), also where exp(x) would overflow.
+template <typename T>
+PPO_HD T softplus(T x) {
+  return (x > T(0) ? x : T(0)) + log1p(exp(-abs(x)));
+}
+
+// exp(x) - 1 - x, given exp(x). Near 0 the difference would cancel, so there it is its series.
+template <typename T>
+PPO_HD T exp_less_line(T x, T exp_x) {
+  T p = T(1.0 / 40320);
+  p = p * x + T(1.0 / 5040);
+  p = p * x + T(1.0 / 720);
+  p = p * x + T(1.0 / 120);
+  p = p * x + T(1.0 / 24);
+  p = p * x + T(1.0 / 6);
+  p = p * x + T(0.5);
+  const T near_zero = p * x * x;
+  const T elsewhere = (exp_x - T(1)) - x;
+  const bool is_near = (x > T(-0.0625)) & (x < T(0.0625));
+  return is_near ? near_zero : elsewhere;
+}
 
 }  // namespace ppo::inline PPO_ISA::math

@@ -1,225 +1,276 @@
-// The categorical PPO loss: groups of kLossLanes samples, transposed so that each sample is a
-// vector lane.
-//
-// Sums are kept per lane in double and added up in lane order at the end, so the result depends
-// neither on the instruction set nor on how the compiler vectorises.
+// The losses: groups of kLossLanes samples, through the head of the policy's family.
 #include "surrogate/cpu.h"
 
-#include <cmath>
 #include <limits>
 
-#include "distributions/categorical.h"
+#include "distributions/heads.h"
 #include "surrogate/formula.h"
+#include "surrogate/samples.h"
 
 namespace ppo::inline PPO_ISA {
 namespace {
 
-constexpr int kLanes = static_cast<int>(kLossLanes);
-
-// A sum over samples, one part per lane.
-struct LaneSum {
-  alignas(64) double part[kLanes] = {};
-
-  template <typename T>
-  PPO_HD void add(int lane, T term) {
-    part[lane] += static_cast<double>(term);
-  }
-  double total() const {
-    double sum = 0;
-    for (double p : part) sum += p;
-    return sum;
-  }
-};
-
-struct Moments {
-  double mean;
-  double scale;  // std(ddof=1) + 1e-8
-};
-
-// Two passes in double. A single sample has no spread: it is left as it is.
-template <typename T>
-Moments advantage_moments(const View1<const T>& x, std::ptrdiff_t size) {
-  if (size < 2) return {0.0, 1.0};
-  double sum = 0;
-  for (std::ptrdiff_t i = 0; i < size; ++i) sum += static_cast<double>(x[i]);
-  const double mean = sum / static_cast<double>(size);
-  double squares = 0;
-  for (std::ptrdiff_t i = 0; i < size; ++i) {
-    const double difference = static_cast<double>(x[i]) - mean;
-    squares += difference * difference;
-  }
-  return {mean, std::sqrt(squares / static_cast<double>(size - 1)) + 1e-8};
-}
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 struct Sums {
-  LaneSum objective, value_error, entropy, k1, k3, clipped, ratio, ratio_squared, limited;
+  LaneSum objective, value_error, entropy, kl, k1, k3, clipped, ratio, ratio_squared, limited;
   LaneSum returns, returns_squared, residual, residual_squared;
-  alignas(64) double ratio_max[kLanes] = {};
+  Lane<double> ratio_max = {};
+};
+
+// What a sample's terms weigh in the gradient of the loss, per lane.
+template <typename T>
+struct Shares {
+  Lane<T> policy, value, entropy, kl;
 };
 
 template <typename T>
-struct Group {
-  int lanes;  // in use; the rest repeat the last sample and are not counted
-  alignas(64) T largest[kLanes];
-  alignas(64) T log_sum[kLanes];
-  alignas(64) T inverse_sum[kLanes];
-  alignas(64) T entropy[kLanes];
-  alignas(64) T logp_gradient[kLanes];  // d loss / d log p_a
-  std::int64_t action[kLanes];
-};
-
-// Probabilities and entropies of the group. x: [actions, lanes] logits, p: [actions, lanes] out.
-template <typename T>
-void softmax(Group<T>& g, std::ptrdiff_t num_actions, const T* __restrict x, T* __restrict p) {
-  for (int l = 0; l < kLanes; ++l) g.largest[l] = x[l];
-  for (std::ptrdiff_t k = 1; k < num_actions; ++k) {
-    const T* row = x + k * kLanes;
-    for (int l = 0; l < kLanes; ++l) g.largest[l] = row[l] > g.largest[l] ? row[l] : g.largest[l];
-  }
-  alignas(64) T sum[kLanes] = {};
-  for (std::ptrdiff_t k = 0; k < num_actions; ++k) {
-    for (int l = 0; l < kLanes; ++l) {
-      const T e = unnormalized_probability(x[k * kLanes + l], g.largest[l]);
-      p[k * kLanes + l] = e;
-      sum[l] += e;
-    }
-  }
+Shares<T> shares_of(const Lane<double>& weights, const LossCall<T>& a, double total,
+                    double kl_weight) {
+  Shares<T> s;
   for (int l = 0; l < kLanes; ++l) {
-    g.log_sum[l] = math::log(sum[l]);
-    g.inverse_sum[l] = T(1) / sum[l];
-    g.entropy[l] = T(0);
+    s.policy[l] = static_cast<T>(-weights[l] / total);
+    s.value[l] = static_cast<T>(2.0 * a.value_coef * weights[l] / total);
+    s.entropy[l] = static_cast<T>(-(a.entropy_coef * weights[l] / total));
+    s.kl[l] = static_cast<T>(kl_weight * weights[l] / total);
   }
-  for (std::ptrdiff_t k = 0; k < num_actions; ++k) {
-    for (int l = 0; l < kLanes; ++l) {
-      const T probability = p[k * kLanes + l] * g.inverse_sum[l];
-      const T log_p = log_probability(x[k * kLanes + l], g.largest[l], g.log_sum[l]);
-      p[k * kLanes + l] = probability;
-      g.entropy[l] -= p_log_p(probability, log_p);
-    }
-  }
+  return s;
 }
 
-// d loss / d logits of the group, written in lane order. x and p as above.
+// The policy's part: objective and statistics of the ratio. Returns d loss / d logp.
 template <typename T>
-void logits_gradient(const Group<T>& g, std::ptrdiff_t num_actions, T entropy_weight,
-                     const T* __restrict x, const T* __restrict p, T* __restrict out) {
-  alignas(64) T row[kLanes];
-  for (std::ptrdiff_t k = 0; k < num_actions; ++k) {
-    for (int l = 0; l < kLanes; ++l) {
-      const T probability = p[k * kLanes + l];
-      const T log_p = log_probability(x[k * kLanes + l], g.largest[l], g.log_sum[l]);
-      row[l] = g.logp_gradient[l] * log_probability_gradient(probability, g.action[l] == k) -
-               entropy_weight * entropy_gradient(probability, log_p, g.entropy[l]);
-    }
-    for (int l = 0; l < g.lanes; ++l) out[l * num_actions + k] = row[l];
-  }
-}
-
-void write_stats(const Sums& sums, double batch, double* stats) {
-  const double ratio = sums.ratio.total();
-  const double returns_mean = sums.returns.total() / batch;
-  const double residual_mean = sums.residual.total() / batch;
-  const double returns_variance =
-      sums.returns_squared.total() / batch - returns_mean * returns_mean;
-  const double residual_variance =
-      sums.residual_squared.total() / batch - residual_mean * residual_mean;
-  double ratio_max = 0;
-  for (double r : sums.ratio_max) ratio_max = r > ratio_max ? r : ratio_max;
-  stats[kPolicyLoss] = -sums.objective.total() / batch;
-  stats[kValueLoss] = sums.value_error.total() / batch;
-  stats[kEntropy] = sums.entropy.total() / batch;
-  stats[kApproxKl] = sums.k3.total() / batch;
-  stats[kApproxKlK1] = sums.k1.total() / batch;
-  stats[kClipFraction] = sums.clipped.total() / batch;
-  stats[kRatioMean] = ratio / batch;
-  stats[kRatioMax] = ratio_max;
-  stats[kEffectiveSampleSize] = ratio * ratio / (batch * sums.ratio_squared.total());
-  stats[kLimitedFraction] = sums.limited.total() / batch;
-  stats[kExplainedVariance] = returns_variance > 0 ? 1.0 - residual_variance / returns_variance
-                                                   : std::numeric_limits<double>::quiet_NaN();
-}
-
-template <typename T>
-double categorical(const CategoricalPpoLoss<T>& a) {
-  const double batch = static_cast<double>(a.batch);
-  const Moments moments =
-      a.normalize_advantages ? advantage_moments(a.advantages, a.batch) : Moments{0.0, 1.0};
+Lane<T> policy_terms(const LossCall<T>& a, const Group& g, const Lane<double>& weights,
+                     const Lane<T>& logp, const Lane<T>& share, const Moments& moments,
+                     Sums& sums) {
   const T mean = static_cast<T>(moments.mean);
   const T scale = static_cast<T>(moments.scale);
-  const T low = static_cast<T>(1.0 - a.clip_range);
-  const T high = static_cast<T>(1.0 + a.clip_range);
-  const T policy_weight = static_cast<T>(-1.0 / batch);
-  const T value_weight = static_cast<T>(2.0 * a.value_coef / batch);
-  const T entropy_weight = static_cast<T>(a.entropy_coef / batch);
-
-  // Variances of returns and errors are formed around the first sample, where they hardly cancel.
-  const double first_target = static_cast<double>(a.returns[0]);
-  const double first_error = static_cast<double>(a.values[0] - a.returns[0]);
-
-  T* x = a.scratch;
-  T* p = a.scratch + kLanes * a.num_actions;
-  Sums sums;
-  Group<T> g;
-  for (std::ptrdiff_t first = 0; first < a.batch; first += kLanes) {
-    g.lanes = a.batch - first < kLanes ? static_cast<int>(a.batch - first) : kLanes;
-    alignas(64) T logp[kLanes];
-    alignas(64) T old_logp[kLanes];
-    alignas(64) T advantage[kLanes];
-    alignas(64) T value[kLanes];
-    alignas(64) T target[kLanes];
+  const Bounds<T> bounds = {static_cast<T>(a.ratio_low), static_cast<T>(a.ratio_high),
+                            static_cast<T>(a.dual_clip)};
+  const bool has_ratio = a.old_logp.data != nullptr;
+  const Lane<T> old_logp = has_ratio ? load_lane(g, a.old_logp) : logp;
+  Lane<T> advantage = load_lane(g, a.advantages);
+  Lane<T> value;
+  Lane<T> gradient;
+  Lane<T> log_ratio;
+  Lane<T> ratio;
+  Lane<T> k3;
+  Lane<T> limited;
+  Lane<T> clipped;
+  for (int l = 0; l < kLanes; ++l) {
+    const Ratio<T> r = importance_ratio(logp[l], old_logp[l]);
+    const T scaled = normalized(advantage[l], mean, scale);
+    const Surrogate<T> term = clipped_surrogate(r, scaled, bounds);
+    advantage[l] = scaled;
+    value[l] = term.value;
+    gradient[l] = share[l] * term.gradient;
+    log_ratio[l] = -r.log;
+    ratio[l] = r.value;
+    k3[l] = kl_k3(r);
+    limited[l] = r.limited ? T(1) : T(0);
+    clipped[l] = (r.value < bounds.low) | (r.value > bounds.high) ? T(1) : T(0);
+  }
+  if (a.objective == Objective::kPolicyGradient) {
     for (int l = 0; l < kLanes; ++l) {
-      const std::ptrdiff_t i = first + (l < g.lanes ? l : g.lanes - 1);
-      for (std::ptrdiff_t k = 0; k < a.num_actions; ++k) x[k * kLanes + l] = a.logits(i, k);
-      g.action[l] = a.actions[i];
-      old_logp[l] = a.old_logp[i];
-      advantage[l] = a.advantages[i];
-      value[l] = a.values[i];
-      target[l] = a.returns[i];
-    }
-    softmax(g, a.num_actions, x, p);
-    for (int l = 0; l < kLanes; ++l) {
-      logp[l] = log_probability(x[g.action[l] * kLanes + l], g.largest[l], g.log_sum[l]);
-    }
-    // The whole group is computed, only its lanes in use are counted.
-    const int counted = g.lanes;
-    for (int l = 0; l < kLanes; ++l) {
-      const Ratio<T> ratio = importance_ratio(logp[l], old_logp[l]);
-      const T scaled = normalized(advantage[l], mean, scale);
-      const Objective<T> objective = clipped_objective(ratio, scaled, low, high);
-      const T error = value[l] - target[l];
-      g.logp_gradient[l] = policy_weight * objective.gradient;
-      const bool counts = l < counted;
-      const auto select = [counts](T term) { return counts ? term : T(0); };
-      sums.objective.add(l, select(objective.value));
-      sums.value_error.add(l, select(error * error));
-      sums.entropy.add(l, select(g.entropy[l]));
-      sums.k1.add(l, select(-ratio.log));
-      sums.k3.add(l, select(kl_k3(ratio)));
-      sums.clipped.add(l, select((ratio.value < low) | (ratio.value > high) ? T(1) : T(0)));
-      sums.ratio.add(l, select(ratio.value));
-      sums.ratio_squared.add(l, select(ratio.value) * static_cast<double>(ratio.value));
-      sums.limited.add(l, select(ratio.limited ? T(1) : T(0)));
-      const double shifted_target = static_cast<double>(target[l]) - first_target;
-      const double shifted_error = static_cast<double>(error) - first_error;
-      sums.returns.add(l, counts ? shifted_target : 0.0);
-      sums.returns_squared.add(l, counts ? shifted_target * shifted_target : 0.0);
-      sums.residual.add(l, counts ? shifted_error : 0.0);
-      sums.residual_squared.add(l, counts ? shifted_error * shifted_error : 0.0);
-      const double r = static_cast<double>(ratio.value);
-      sums.ratio_max[l] = r > sums.ratio_max[l] ? r : sums.ratio_max[l];
-    }
-    logits_gradient(g, a.num_actions, entropy_weight, x, p,
-                    a.logits_gradient + first * a.num_actions);
-    for (int l = 0; l < g.lanes; ++l) {
-      a.values_gradient[first + l] = value_weight * (value[l] - target[l]);
+      const Surrogate<T> term = policy_gradient(logp[l], advantage[l]);
+      value[l] = term.value;
+      gradient[l] = share[l] * term.gradient;
     }
   }
-  write_stats(sums, batch, a.stats);
-  return a.stats[kPolicyLoss] + a.value_coef * a.stats[kValueLoss] -
-         a.entropy_coef * a.stats[kEntropy];
+  sums.objective.add(weights, value);
+  if (!has_ratio) return gradient;
+  Lane<double> squared;
+  for (int l = 0; l < kLanes; ++l) {
+    const double r = static_cast<double>(ratio[l]);
+    const double counted = weights[l] != 0.0 ? r : 0.0;
+    squared[l] = r * r;
+    sums.ratio_max[l] = counted > sums.ratio_max[l] ? counted : sums.ratio_max[l];
+  }
+  sums.k1.add(weights, log_ratio);
+  sums.k3.add(weights, k3);
+  sums.clipped.add(weights, clipped);
+  sums.ratio.add(weights, ratio);
+  sums.ratio_squared.add(weights, squared);
+  sums.limited.add(weights, limited);
+  return gradient;
 }
 
-constexpr SurrogateKernels kKernels = {&categorical<float>, &categorical<double>};
+// The value loss, its gradient, and the explained variance. Variances of returns and residuals are
+// formed around those of one sample, where they hardly cancel.
+template <typename T>
+void value_terms(const LossCall<T>& a, const Group& g, const Lane<double>& weights,
+                 const Lane<T>& share, std::ptrdiff_t origin, Sums& sums) {
+  const double first_target = static_cast<double>(a.returns[origin]);
+  const double first_residual = static_cast<double>(a.values[origin]) - first_target;
+  const T c = static_cast<T>(a.clip_range_values);
+  const Lane<T> value = load_lane(g, a.values);
+  const Lane<T> target = load_lane(g, a.returns);
+  const Lane<T> old_value = a.old_values.data == nullptr ? value : load_lane(g, a.old_values);
+  Lane<T> squared;
+  Lane<T> gradient;
+  Lane<double> shifted;
+  Lane<double> shifted_squared;
+  Lane<double> residual;
+  Lane<double> residual_squared;
+  for (int l = 0; l < kLanes; ++l) {
+    const ValueError<T> term = value_error(value[l], old_value[l], target[l], c);
+    squared[l] = term.error * term.error;
+    gradient[l] = weighted(share[l], term.gradient);
+  }
+  for (int l = 0; l < kLanes; ++l) {
+    const double wide = static_cast<double>(target[l]);
+    shifted[l] = wide - first_target;
+    residual[l] = (static_cast<double>(value[l]) - wide) - first_residual;
+    shifted_squared[l] = shifted[l] * shifted[l];
+    residual_squared[l] = residual[l] * residual[l];
+  }
+  sums.value_error.add(weights, squared);
+  sums.returns.add(weights, shifted);
+  sums.returns_squared.add(weights, shifted_squared);
+  sums.residual.add(weights, residual);
+  sums.residual_squared.add(weights, residual_squared);
+  store_column(g, 1, 0, gradient, a.values_gradient);
+}
+
+// coefficient * x, where an x without a coefficient may be infinite.
+double term(double coefficient, double x) { return coefficient == 0.0 ? 0.0 : coefficient * x; }
+
+template <typename T>
+double hinge(const LossCall<T>& a, double mean_kl) {
+  const double excess = mean_kl - a.kl_hinge_from;
+  return excess > 0 ? excess : 0.0;
+}
+
+template <typename T>
+void write_results(const LossCall<T>& a, const Sums& sums, double total, bool has_kl) {
+  double* stats = a.stats;
+  const bool has_ratio = a.old_logp.data != nullptr;
+  const bool has_values = a.values.data != nullptr;
+  const auto mean = [total](const LaneSum& sum) { return sum.total() / total; };
+  const auto ratio_stat = [&](const LaneSum& sum) { return has_ratio ? mean(sum) : kNaN; };
+  const double ratio = sums.ratio.total();
+  double ratio_max = 0;
+  for (double r : sums.ratio_max.x) ratio_max = r > ratio_max ? r : ratio_max;
+  const auto variance = [&](const LaneSum& sum, const LaneSum& squares) {
+    return mean(squares) - mean(sum) * mean(sum);
+  };
+  const double returns_variance = variance(sums.returns, sums.returns_squared);
+  stats[kPolicyLoss] = -mean(sums.objective);
+  stats[kValueLoss] = has_values ? mean(sums.value_error) : 0.0;
+  stats[kEntropy] = mean(sums.entropy);
+  stats[kApproxKl] = ratio_stat(sums.k3);
+  stats[kApproxKlK1] = ratio_stat(sums.k1);
+  stats[kClipFraction] = ratio_stat(sums.clipped);
+  stats[kRatioMean] = ratio_stat(sums.ratio);
+  stats[kRatioMax] = has_ratio ? ratio_max : kNaN;
+  stats[kEffectiveSampleSize] =
+      has_ratio ? ratio * ratio / (total * sums.ratio_squared.total()) : kNaN;
+  stats[kLimitedFraction] = ratio_stat(sums.limited);
+  stats[kExplainedVariance] =
+      has_values && returns_variance > 0
+          ? 1.0 - variance(sums.residual, sums.residual_squared) / returns_variance
+          : kNaN;
+  stats[kKl] = has_kl ? mean(sums.kl) : kNaN;
+  const double beyond = has_kl ? hinge(a, stats[kKl]) : 0.0;
+  *a.loss = stats[kPolicyLoss] + term(a.value_coef, stats[kValueLoss]) -
+            term(a.entropy_coef, stats[kEntropy]) +
+            (has_kl ? term(a.kl_coef, stats[kKl]) : 0.0) + term(a.kl_hinge, beyond * beyond);
+}
+
+// The mean KL, on which the hinge's gradient depends.
+template <typename T, typename Head>
+double mean_kl(const LossCall<T>& a, const Samples<T>& samples, Head& head, Head& old) {
+  LaneSum sum;
+  Lane<double> weights;
+  Lane<T> kl;
+  for (std::ptrdiff_t first = 0; first < a.batch; first += kLanes) {
+    const Group g = samples.group(first, weights);
+    head.load(g);
+    old.load(g);
+    head.divergence(old, kl);
+    sum.add(weights, kl);
+  }
+  return sum.total() / samples.total();
+}
+
+template <typename T, typename Head>
+Problem loss_of_distribution(const LossCall<T>& a, const Samples<T>& samples,
+                             const Moments& moments) {
+  Scratch scratch(a.scratch);
+  Head head(a.policy.dist, scratch);
+  Head old(a.old, scratch);
+  if (a.policy.dist.shares_second) head.share_second(scratch);
+  const bool has_kl = a.old.batch > 0;
+  double kl_weight = has_kl ? a.kl_coef : 0.0;
+  if (has_kl && a.kl_hinge != 0.0) {
+    kl_weight += 2.0 * a.kl_hinge * hinge(a, mean_kl(a, samples, head, old));
+  }
+  const bool kl_has_gradient = kl_weight != 0.0;
+
+  Sums sums;
+  Lane<double> weights;
+  Lane<T> logp;
+  Lane<T> entropy;
+  Lane<T> kl;
+  for (std::ptrdiff_t first = 0; first < a.batch; first += kLanes) {
+    const Group g = samples.group(first, weights);
+    const std::ptrdiff_t bad = head.load(g);
+    if (bad >= 0) return {Problem::kParameters, bad};
+    const std::ptrdiff_t bad_action = head.load_actions(g, a.policy.actions);
+    if (bad_action >= 0) return {Problem::kAction, bad_action};
+    head.evaluate(logp, entropy);
+    if (has_kl) {
+      const std::ptrdiff_t bad_old = old.load(g);
+      if (bad_old >= 0) return {Problem::kOldParameters, bad_old};
+      head.divergence(old, kl);
+      sums.kl.add(weights, kl);
+    }
+    const Shares<T> shares = shares_of(weights, a, samples.total(), kl_weight);
+    const Lane<T> w_logp = policy_terms(a, g, weights, logp, shares.policy, moments, sums);
+    sums.entropy.add(weights, entropy);
+    if (a.values.data != nullptr) {
+      value_terms(a, g, weights, shares.value, samples.first(), sums);
+    }
+    head.gradient(g, w_logp, shares.entropy, shares.kl, kl_has_gradient, a.policy.first_gradient,
+                  a.policy.second_gradient);
+  }
+  head.finish(a.policy.second_gradient);
+  write_results(a, sums, samples.total(), has_kl);
+  return {};
+}
+
+template <typename T>
+Problem loss_of_logp(const LossCall<T>& a, const Samples<T>& samples, const Moments& moments) {
+  const bool has_kl = a.kl.data != nullptr;
+  Sums sums;
+  Lane<double> weights;
+  for (std::ptrdiff_t first = 0; first < a.batch; first += kLanes) {
+    const Group g = samples.group(first, weights);
+    const Shares<T> shares = shares_of(weights, a, samples.total(), a.kl_coef);
+    const Lane<T> w_logp = policy_terms(a, g, weights, load_lane(g, a.policy.logp), shares.policy,
+                                        moments, sums);
+    store_column(g, 1, 0, w_logp, a.policy.first_gradient);
+    if (!has_kl) continue;
+    sums.kl.add(weights, load_lane(g, a.kl));
+    store_column(g, 1, 0, shares.kl, a.kl_gradient);
+  }
+  write_results(a, sums, samples.total(), has_kl);
+  return {};
+}
+
+template <typename T>
+Problem loss(const LossCall<T>& a) {
+  Samples<T> samples(a.batch, a.weights, a.mask);
+  const Problem problem = samples.count();
+  if (problem.kind != Problem::kNone) return problem;
+  const Moments moments = a.normalize_advantages ? moments_of(samples, a.batch, a.advantages)
+                                                 : Moments{0.0, 1.0};
+  if (a.policy.dist.batch == 0) return loss_of_logp(a, samples, moments);
+  return with_head<T>(a.policy.dist.family, [&]<typename Head>() -> Problem {
+    return loss_of_distribution<T, Head>(a, samples, moments);
+  });
+}
+
+constexpr SurrogateKernels kKernels = {&loss<float>, &loss<double>};
 
 }  // namespace
 }  // namespace ppo::inline PPO_ISA

@@ -4,13 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "distributions/distribution.h"
 #include "support/isa.h"
 #include "support/view.h"
 
 namespace ppo {
 
-// What a loss reports besides itself; the order is that of ppo_fast.surrogate.STATS.
-enum PpoStat : int {
+// What a loss reports besides itself; the order is that of _core.LOSS_STATS.
+enum LossStat : int {
   kPolicyLoss,
   kValueLoss,
   kEntropy,
@@ -22,44 +23,64 @@ enum PpoStat : int {
   kEffectiveSampleSize,
   kLimitedFraction,
   kExplainedVariance,
-  kNumPpoStats
+  kKl,
+  kNumLossStats
 };
 
-// The PPO loss of a categorical policy over B samples,
-//   -mean(clipped surrogate) + value_coef mean((V - R)^2) - entropy_coef mean(H),
-// and its gradients with respect to the logits and the values, in one pass.
+// What is averaged over samples: logp A, or r A within bounds that may be infinite.
+enum class Objective : int { kPolicyGradient = 0, kImportance = 1 };
+
+// The policy: a distribution and the actions taken, or their log-probabilities alone.
 template <typename T>
-struct CategoricalPpoLoss {
+struct Policy {
+  Distribution<T> dist;  // batch 0: `logp` is given
+  Actions<T> actions;
+  View1<const T> logp;
+
+  T* first_gradient = nullptr;   // out: [B, dims]; of a given logp [B]
+  T* second_gradient = nullptr;  // out: [B, dims], or [dims] if all samples share it
+};
+
+// Means over samples, sum(w x) / sum(w):
+//   -J + value_coef mean(value loss) - entropy_coef mean(H) + kl_coef mean(KL)
+//      + kl_hinge max(0, mean(KL) - kl_hinge_from)^2
+// Views without data stand for arguments that were not given. A sample of weight 0 is not looked at.
+template <typename T>
+struct LossCall {
   std::ptrdiff_t batch = 0;
-  std::ptrdiff_t num_actions = 0;
-  View2<const T> logits;  // [B, actions]
-  View1<const std::int64_t> actions;
+  Policy<T> policy;
+  Distribution<T> old;  // batch 0: none
+  View1<const T> kl;    // KL per sample, instead of `old`
   View1<const T> old_logp;
   View1<const T> advantages;
   View1<const T> values;
   View1<const T> returns;
-  double clip_range = 0;
+  View1<const T> old_values;
+  View1<const T> weights;
+  View1<const bool> mask;
+
+  Objective objective = Objective::kImportance;
+  double ratio_low = 0;   // bounds of r; infinite: none
+  double ratio_high = 0;
+  double dual_clip = 0;          // infinite: none
+  double clip_range_values = 0;  // infinite: none
+  double kl_coef = 0;
+  double kl_hinge = 0;
+  double kl_hinge_from = 0;
   double entropy_coef = 0;
   double value_coef = 0;
   bool normalize_advantages = false;
-  T* scratch = nullptr;  // room for categorical_scratch(num_actions) elements
+  void* scratch = nullptr;  // scratch_bytes of both distributions
 
-  T* logits_gradient = nullptr;  // out: [B, actions], contiguous
   T* values_gradient = nullptr;  // out: [B]
-  double* stats = nullptr;       // out: [kNumPpoStats]
+  T* kl_gradient = nullptr;      // out: [B]
+  double* stats = nullptr;       // out: [kNumLossStats]
+  double* loss = nullptr;        // out
 };
 
-// Samples are handled in groups of this many, one per vector lane.
-inline constexpr std::ptrdiff_t kLossLanes = 16;
-
-inline std::ptrdiff_t categorical_scratch(std::ptrdiff_t num_actions) {
-  return 2 * kLossLanes * num_actions;
-}
-
 struct SurrogateKernels {
-  // Return the loss.
-  double (*categorical_float)(const CategoricalPpoLoss<float>&);
-  double (*categorical_double)(const CategoricalPpoLoss<double>&);
+  Problem (*loss_float)(const LossCall<float>&);
+  Problem (*loss_double)(const LossCall<double>&);
 };
 PPO_DECLARE_ISA_TABLE(SurrogateKernels, surrogate_kernels)
 

@@ -5,6 +5,8 @@
 // old_logp). KL estimators: J. Schulman, "Approximating KL Divergence" (2020).
 #pragma once
 
+#include <limits>
+
 #include "ppo_fast/host_device.h"
 #include "support/math.h"
 
@@ -32,40 +34,66 @@ PPO_HD Ratio<T> importance_ratio(T logp, T old_logp) {
 }
 
 template <typename T>
-struct Objective {
-  T value;     // min(r A, clip(r) A)
-  T gradient;  // d value / d log r
+struct Surrogate {
+  T value;
+  T gradient;  // d value / d logp
 };
 
-// `low` and `high` are 1 -+ clip_range, formed in double. They are inclusive: at the bound the
-// gradient is still that of r A, as in the clamp of every autograd.
+// Bounds of the ratio, formed in double; infinite ones never bind.
 template <typename T>
-PPO_HD Objective<T> clipped_objective(const Ratio<T>& ratio, T advantage, T low, T high) {
+struct Bounds {
+  T low, high;
+  T dual_clip;
+};
+
+// min(r A, clip(r, low, high) A), and with dual clipping, for A < 0, max(that, dual_clip A): D. Ye et
+// al., "Mastering Complex Control in MOBA Games with Deep Reinforcement Learning" (2020), eq. 5.
+// Bounds are inclusive: at the bound the gradient is still that of r A, as in the clamp of every
+// autograd.
+template <typename T>
+PPO_HD Surrogate<T> clipped_surrogate(const Ratio<T>& ratio, T advantage, const Bounds<T>& bounds) {
   const T r = ratio.value;
-  const T clipped = r < low ? low : (r > high ? high : r);
+  const T above = r < bounds.low ? bounds.low : r;
+  const T clipped = above > bounds.high ? bounds.high : above;
   const T plain = r * advantage;
   const T limited = clipped * advantage;
   const bool takes_plain = (plain < limited) | (clipped == r);
+  const bool takes_dual = (advantage < T(0)) & (r > bounds.dual_clip);
+  const T value = takes_plain ? plain : limited;
   const T gradient = takes_plain ? plain : T(0);
-  return {takes_plain ? plain : limited, ratio.limited ? T(0) : gradient};
+  return {takes_dual ? bounds.dual_clip * advantage : value,
+          (takes_dual | ratio.limited) ? T(0) : gradient};
 }
 
-// k1 = -log r and k3 = r - 1 - log r both estimate KL(old || new); k3 is never negative. Near r = 1 the
-// difference would cancel, so there it is the series of exp(x) - 1 - x.
+// logp A. An action that cannot be taken has neither a value nor a gradient.
+template <typename T>
+PPO_HD Surrogate<T> policy_gradient(T logp, T advantage) {
+  constexpr T kNever = -std::numeric_limits<T>::infinity();
+  const T value = logp * advantage;
+  return {logp == kNever ? T(0) : value, logp == kNever ? T(0) : advantage};
+}
+
+// (V_clipped - R)^2 with V_clipped = V_old + clamp(V - V_old, -c, c): stable-baselines3's form, which takes
+// no maximum with the unclipped error. An infinite c clips nothing.
+template <typename T>
+struct ValueError {
+  T error;     // V_clipped - R
+  T gradient;  // (d error / d V) error
+};
+template <typename T>
+PPO_HD ValueError<T> value_error(T value, T old_value, T target, T c) {
+  const T move = value - old_value;
+  const T above = move < -c ? -c : move;
+  const T limited = above > c ? c : above;
+  const bool is_free = limited == move;
+  const T error = (is_free ? value : old_value + limited) - target;
+  return {error, is_free ? error : T(0)};
+}
+
+// k1 = -log r and k3 = r - 1 - log r both estimate KL(old || new); k3 is never negative.
 template <typename T>
 PPO_HD T kl_k3(const Ratio<T>& ratio) {
-  const T x = ratio.log;
-  T p = T(1.0 / 40320);
-  p = p * x + T(1.0 / 5040);
-  p = p * x + T(1.0 / 720);
-  p = p * x + T(1.0 / 120);
-  p = p * x + T(1.0 / 24);
-  p = p * x + T(1.0 / 6);
-  p = p * x + T(0.5);
-  const T near_one = p * x * x;
-  const T elsewhere = (ratio.value - T(1)) - x;
-  const bool is_near = (x > T(-0.0625)) & (x < T(0.0625));
-  return is_near ? near_one : elsewhere;
+  return math::exp_less_line(ratio.log, ratio.value);
 }
 
 // (A - mean) / (std + 1e-8)

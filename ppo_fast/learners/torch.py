@@ -12,8 +12,7 @@ from ppo_fast.distributions import Categorical
 from ppo_fast.learners import ClippedLoss, EpochResult, GradientStep
 from ppo_fast.learners.networks import ActorCritic, flatten_parameters
 from ppo_fast.rollout import Rollout
-from ppo_fast.surrogate import STATS
-from ppo_fast.torch_ops import categorical_ppo_loss
+from ppo_fast.surrogate import STATS, fused_loss
 
 _POLICY_LOSS = STATS.index("policy_loss")
 _VALUE_LOSS = STATS.index("value_loss")
@@ -71,7 +70,10 @@ class TorchLearner:
         rows = []
         for first in range(0, len(order), step.minibatch_size):
             batch = [x[first : first + step.minibatch_size] for x in samples]
-            total, stats = self._loss(batch, loss)
+            try:
+                total, stats = self._loss(batch, loss)
+            except ValueError as error:
+                raise FloatingPointError(str(error)) from None
             row = stats.numpy()
             rows.append(row)
             if not np.isfinite(row[_POLICY_LOSS]) or not np.isfinite(row[_VALUE_LOSS]):
@@ -97,17 +99,18 @@ class TorchLearner:
     def _loss(self, batch: list[Tensor], loss: ClippedLoss) -> tuple[Tensor, Tensor]:
         obs, actions, old_logp, advantages, returns = batch
         logits, values = self.model(obs)
-        return categorical_ppo_loss(
-            logits,
-            values,
+        return fused_loss(
+            Categorical(logits),
             actions,
-            old_logp,
             advantages,
-            returns,
-            loss.clip_range,
-            loss.entropy_coef,
-            loss.value_coef,
-            loss.normalize_advantages,
+            objective="clipped",
+            old_logp=old_logp,
+            values=values,
+            returns=returns,
+            clip_range=loss.clip_range,
+            entropy_coef=loss.entropy_coef,
+            value_coef=loss.value_coef,
+            normalize_advantages=loss.normalize_advantages,
         )
 
     def _descend(self, total: Tensor, step: GradientStep) -> None:

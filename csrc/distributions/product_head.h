@@ -1,0 +1,209 @@
+// Products of independent one-dimensional distributions for a group of samples; `Formula` is one
+// dimension: Bernoulli, Gaussian, SquashedGaussian. The members are those of SoftmaxHead.
+#pragma once
+
+#include <type_traits>
+
+#include "distributions/lanes.h"
+#include "distributions/noise.h"
+#include "distributions/terms.h"
+#include "support/counter_rng.h"
+
+namespace ppo::inline PPO_ISA {
+
+template <typename T, typename Formula>
+class ProductHead {
+ public:
+  using Action = typename Formula::Action;
+
+  ProductHead(const Distribution<T>& d, Scratch& scratch)
+      : d_(d),
+        first_(scratch.rows<T>(d.dims)),
+        second_(scratch.rows<T>(d.dims)),
+        action_(scratch.rows<Action>(d.dims)),
+        logp_first_(scratch.rows<T>(d.dims)),
+        logp_second_(scratch.rows<T>(d.dims)),
+        entropy_first_(scratch.rows<T>(d.dims)),
+        entropy_second_(scratch.rows<T>(d.dims)),
+        kl_first_(scratch.rows<T>(d.dims)),
+        kl_second_(scratch.rows<T>(d.dims)) {}
+
+  std::ptrdiff_t load(const Group& g) {
+    load_rows(g, d_.dims, first_,
+              [this](std::ptrdiff_t i, std::ptrdiff_t k) { return d_.first(i, k); });
+    if (Formula::kHasSecond) {
+      load_rows(g, d_.dims, second_,
+                [this](std::ptrdiff_t i, std::ptrdiff_t k) { return d_.second(i, k); });
+    }
+    Lane<int> possible;
+    for (int l = 0; l < kLanes; ++l) possible[l] = 1;
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      for (int l = 0; l < kLanes; ++l) {
+        possible[l] &= Formula::possible(first_[k][l], Formula::kHasSecond ? second_[k][l] : T(0));
+      }
+    }
+    return first_impossible(g, possible);
+  }
+
+  std::ptrdiff_t load_actions(const Group& g, const Actions<T>& actions) {
+    Lane<int> possible;
+    for (int l = 0; l < kLanes; ++l) possible[l] = 1;
+    for (int l = 0; l < kLanes; ++l) {
+      for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+        if constexpr (std::is_same_v<Action, T>) {
+          action_[k][l] = actions.continuous(g.row[l], k);
+        } else {
+          action_[k][l] = actions.discrete(g.row[l], k);
+        }
+        possible[l] &= Formula::possible_action(action_[k][l]);
+      }
+    }
+    return first_impossible(g, possible);
+  }
+
+  void evaluate(Lane<T>& logp, Lane<T>& entropy) {
+    Lane<T> logp_sum = {};
+    Lane<T> entropy_sum = {};
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      for (int l = 0; l < kLanes; ++l) {
+        const Terms<T> terms = Formula::terms(first_[k][l], second(k, l), action_[k][l]);
+        logp_sum[l] += terms.logp;
+        entropy_sum[l] += terms.entropy;
+        logp_first_[k][l] = terms.logp_first;
+        logp_second_[k][l] = terms.logp_second;
+        entropy_first_[k][l] = terms.entropy_first;
+        entropy_second_[k][l] = terms.entropy_second;
+      }
+    }
+    logp = logp_sum;
+    entropy = entropy_sum;
+  }
+
+  void divergence(const ProductHead& old, Lane<T>& kl) {
+    Lane<T> sum = {};
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      for (int l = 0; l < kLanes; ++l) {
+        const Divergence<T> terms = Formula::divergence(old.first_[k][l], old.second(k, l),
+                                                        first_[k][l], second(k, l));
+        sum[l] += terms.kl;
+        kl_first_[k][l] = terms.first;
+        kl_second_[k][l] = terms.second;
+      }
+    }
+    kl = sum;
+  }
+
+  // A second parameter that all samples share has its gradient summed in `shared`, [dims], which
+  // `finish` hands out.
+  void gradient(const Group& g, const Lane<T>& w_logp, const Lane<T>& w_entropy,
+                const Lane<T>& w_kl, bool with_kl, T* first, T* second) {
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      Lane<T> column;
+      combine(w_logp, w_entropy, w_kl, with_kl, logp_first_[k], entropy_first_[k], kl_first_[k],
+              column);
+      store_column(g, d_.dims, k, column, first);
+      if (!Formula::kHasSecond) continue;
+      combine(w_logp, w_entropy, w_kl, with_kl, logp_second_[k], entropy_second_[k], kl_second_[k],
+              column);
+      if (shared_ == nullptr) {
+        store_column(g, d_.dims, k, column, second);
+        continue;
+      }
+      for (int l = 0; l < kLanes; ++l) {
+        shared_[k][l] += g.counts[l] ? static_cast<double>(column[l]) : 0.0;
+      }
+    }
+  }
+
+  // To be called before the first gradient if all samples share the second parameter.
+  void share_second(Scratch& scratch) {
+    shared_ = scratch.rows<double>(d_.dims);
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) shared_[k] = {};
+  }
+  void finish(T* second) const {
+    if (shared_ == nullptr) return;
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      double sum = 0;
+      for (double part : shared_[k].x) sum += part;
+      second[k] = static_cast<T>(sum);
+    }
+  }
+
+  // One number per dimension: normal for the Gaussians, else uniform.
+  void draw(const Group& g, std::uint64_t seed, std::uint32_t first_id, std::uint64_t step) {
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      const std::uint32_t index = static_cast<std::uint32_t>(k);
+      Lane<double> number;
+      if (Formula::kDrawsNormal) {
+        number = draw_normal(g, seed, Stream::kActions, first_id, step, index);
+      } else {
+        for (int l = 0; l < kLanes; ++l) {
+          const std::uint32_t id = first_id + static_cast<std::uint32_t>(g.row[l]);
+          number[l] = counter_uniform(seed, Stream::kActions, id, step, index);
+        }
+      }
+      for (int l = 0; l < kLanes; ++l) {
+        action_[k][l] = Formula::draw(first_[k][l], second(k, l), number[l]);
+      }
+    }
+  }
+
+  // Gaussians: the mean and the state's noise.
+  void draw_state_noise(const Group& g, const StateNoise<T>& noise, std::uint64_t seed,
+                        std::uint32_t first_id, std::uint64_t step) {
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      const Lane<double> deviation = state_noise(g, noise, d_.dims, k, seed, first_id, step);
+      for (int l = 0; l < kLanes; ++l) {
+        action_[k][l] =
+            static_cast<Action>(static_cast<double>(first_[k][l]) + deviation[l]);
+      }
+    }
+  }
+
+  void mode() {
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      for (int l = 0; l < kLanes; ++l) action_[k][l] = Formula::mode(first_[k][l], second(k, l));
+    }
+  }
+
+  void store_actions(const Group& g, const MutableActions<T>& out) const {
+    for (int l = 0; l < g.size; ++l) {
+      for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+        if constexpr (std::is_same_v<Action, T>) {
+          out.continuous(g.first + l, k) = action_[k][l];
+        } else {
+          out.discrete(g.first + l, k) = action_[k][l];
+        }
+      }
+    }
+  }
+
+ private:
+  PPO_HD T second(std::ptrdiff_t k, int l) const {
+    return Formula::kHasSecond ? second_[k][l] : T(0);
+  }
+
+  PPO_HD static void combine(const Lane<T>& w_logp, const Lane<T>& w_entropy, const Lane<T>& w_kl,
+                             bool with_kl, const Lane<T>& logp, const Lane<T>& entropy,
+                             const Lane<T>& kl, Lane<T>& out) {
+    for (int l = 0; l < kLanes; ++l) {
+      out[l] = weighted(w_logp[l], logp[l]) + weighted(w_entropy[l], entropy[l]);
+    }
+    if (!with_kl) return;
+    for (int l = 0; l < kLanes; ++l) out[l] += weighted(w_kl[l], kl[l]);
+  }
+
+  Distribution<T> d_;
+  Lane<T>* first_;  // [dims] each
+  Lane<T>* second_;
+  Lane<Action>* action_;
+  Lane<T>* logp_first_;
+  Lane<T>* logp_second_;
+  Lane<T>* entropy_first_;
+  Lane<T>* entropy_second_;
+  Lane<T>* kl_first_;
+  Lane<T>* kl_second_;
+  Lane<double>* shared_ = nullptr;
+};
+
+}  // namespace ppo::inline PPO_ISA

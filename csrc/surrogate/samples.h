@@ -1,0 +1,106 @@
+// Which samples count and how much: weights, a mask, both or neither.
+#pragma once
+
+#include <cmath>
+
+#include "distributions/lanes.h"
+
+namespace ppo::inline PPO_ISA {
+
+template <typename T>
+class Samples {
+ public:
+  Samples(std::ptrdiff_t batch, const View1<const T>& weights, const View1<const bool>& mask)
+      : batch_(batch), weights_(weights), mask_(mask), total_(static_cast<double>(batch)) {}
+
+  // Looks at all weights; to be called first.
+  Problem count() {
+    number_ = batch_;
+    squares_ = total_;
+    if (even()) return {};
+    number_ = 0;
+    total_ = 0;
+    squares_ = 0;
+    for (std::ptrdiff_t i = batch_ - 1; i >= 0; --i) {
+      const double w = weight(i);
+      if (!(w >= 0) || w - w != 0) return {Problem::kWeight, i};
+      if (w == 0) continue;
+      ++number_;
+      first_ = i;
+      total_ += w;
+      squares_ += w * w;
+    }
+    if (number_ == 0) return {Problem::kNoWeight, 0};
+    return {};
+  }
+
+  bool even() const { return weights_.data == nullptr && mask_.data == nullptr; }
+  std::ptrdiff_t number() const { return number_; }  // of samples that count
+  std::ptrdiff_t first() const { return first_; }    // of them
+  double total() const { return total_; }            // sum w
+  double squares() const { return squares_; }        // sum w^2
+
+  // The group from sample `first` on and the weights of its lanes.
+  Group group(std::ptrdiff_t first, Lane<double>& weights) const {
+    Group g = whole_group(first, batch_);
+    for (int l = 0; l < kLanes; ++l) weights[l] = g.counts[l] ? 1.0 : 0.0;
+    if (even()) return g;
+    g.contiguous = false;
+    for (int l = 0; l < g.size; ++l) {
+      weights[l] = weight(first + l);
+      g.counts[l] = weights[l] != 0.0;
+    }
+    for (int l = 0; l < kLanes; ++l) {
+      if (!g.counts[l]) g.row[l] = first_;
+    }
+    return g;
+  }
+
+ private:
+  double weight(std::ptrdiff_t i) const {
+    if (mask_.data != nullptr && !mask_[i]) return 0.0;
+    return weights_.data == nullptr ? 1.0 : static_cast<double>(weights_[i]);
+  }
+
+  std::ptrdiff_t batch_;
+  View1<const T> weights_;
+  View1<const bool> mask_;
+  std::ptrdiff_t number_ = 0;
+  std::ptrdiff_t first_ = 0;
+  double total_;
+  double squares_ = 0;
+};
+
+struct Moments {
+  double mean;
+  double scale;  // std(ddof=1) + 1e-8
+};
+
+// Two passes in double. With weights the variance is sum(w (x - mean)^2) / (W - sum(w^2) / W), W = sum w,
+// which is ddof=1 for equal ones. A single sample has no spread: it is left as it is.
+template <typename T>
+Moments moments_of(const Samples<T>& samples, std::ptrdiff_t batch, const View1<const T>& x) {
+  const double freedom = samples.total() - samples.squares() / samples.total();
+  if (samples.number() < 2 || !(freedom > 0)) return {0.0, 1.0};
+  LaneSum sum;
+  Lane<double> weights;
+  for (std::ptrdiff_t first = 0; first < batch; first += kLanes) {
+    const Group g = samples.group(first, weights);
+    sum.add(weights, load_lane(g, x));
+  }
+  const double mean = sum.total() / samples.total();
+  LaneSum squares;
+  for (std::ptrdiff_t first = 0; first < batch; first += kLanes) {
+    const Group g = samples.group(first, weights);
+    const Lane<T> value = load_lane(g, x);
+    Lane<double> square;
+    for (int l = 0; l < kLanes; ++l) {
+      const double difference = static_cast<double>(value[l]) - mean;
+      square[l] = difference * difference;
+    }
+    squares.add(weights, square);
+  }
+  return {mean, std::sqrt(squares.total() / freedom) + 1e-8};
+}
+
+}  // namespace ppo::inline PPO_ISA

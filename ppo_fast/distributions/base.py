@@ -1,0 +1,183 @@
+"""What all distributions can do."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppo_fast import _core
+
+# A NumPy array or a torch CPU tensor; all arrays of a call are of one kind.
+Array = Any
+
+
+class Sample(NamedTuple):
+    """What `sample` returns, NumPy arrays.
+
+    Attributes:
+        actions: As the distribution's class describes them.
+        logp: [B] their log-probabilities, of the dtype of the parameters.
+        entropy: [B] entropies of the distributions, likewise.
+    """
+
+    actions: NDArray[Any]
+    logp: NDArray[Any]
+    entropy: NDArray[Any]
+
+
+class Parameters(NamedTuple):
+    """A distribution as the kernels take it (csrc/distributions/arguments.h)."""
+
+    family: int
+    first: Array
+    second: Array | None = None
+    mask: Array | None = None
+    nvec: tuple[int, ...] | None = None
+
+
+class Distribution:
+    """Base of the distributions: B of them, one per row of the parameters."""
+
+    __slots__ = ()
+
+    _family: ClassVar[int]
+    _discrete: ClassVar[bool]
+
+    def _parameters(self) -> Parameters:
+        raise NotImplementedError
+
+    def _actions_shape(self) -> tuple[int, ...]:
+        return tuple(self._parameters().first.shape)
+
+    def sample(
+        self, *, seed: int, step: int, first_id: int = 0, deterministic: bool = False
+    ) -> Sample:
+        """Draw an action per row, with its log-probability and the entropy, in one native call.
+
+        Parameters
+        ----------
+        seed, step
+            Where in the counter-based generator to draw.
+        first_id
+            Global id of the environment of row 0; row i belongs to first_id + i.
+        deterministic
+            Take the mode instead: the mean, or the most probable action (the first, where several
+            are).
+
+        Raises
+        ------
+        TypeError
+            For parameters that are neither float32 nor float64.
+        ValueError
+            For wrong shapes, for a seed, step or first_id out of range, and for a row that is no
+            distribution: a NaN, an infinity, a mask that allows nothing.
+        """
+        return self._sample(seed, step, first_id, deterministic, 1)
+
+    def sample_into(
+        self,
+        actions: NDArray[Any],
+        logp: NDArray[Any],
+        *,
+        entropy: NDArray[Any] | None = None,
+        seed: int,
+        step: int,
+        first_id: int = 0,
+        deterministic: bool = False,
+    ) -> None:
+        """`sample` into NumPy arrays of the caller, which may have any strides."""
+        self._sample_into(actions, logp, entropy, seed, step, first_id, deterministic, 1)
+
+    def evaluate(self, actions: Array) -> tuple[Array, Array]:
+        """Log-probabilities [B] of actions and the entropies [B].
+
+        torch tensors carry gradients to the parameters; second derivatives are refused.
+        """
+        parameters = self._parameters()
+        if isinstance(parameters.first, np.ndarray):
+            return _core.evaluate(parameters, actions)
+        return _torch(self, "evaluate").evaluate(parameters, actions)
+
+    def kl(self, other: "Distribution") -> Array:
+        """KL(self || other) [B], exact, for a distribution of the same class and shape.
+
+        `self` is the old policy: with torch tensors gradients reach the parameters of `other` only.
+        """
+        if type(self) is not type(other):
+            raise TypeError(
+                f"kl: other must be a {type(self).__name__} like the first distribution, "
+                f"got {type(other).__name__}"
+            )
+        old, new = self._parameters(), other._parameters()
+        if isinstance(new.first, np.ndarray):
+            return _core.kl(old, new)
+        return _torch(other, "kl").kl(old, new)
+
+    def _sample(
+        self, seed: int, step: int, first_id: int, deterministic: bool, sample_freq: int
+    ) -> Sample:
+        first = self._parameters().first
+        dtype = first.dtype if isinstance(first, np.ndarray) else to_numpy(first).dtype
+        rows = len(first)
+        actions = np.empty(self._actions_shape(), np.int64 if self._discrete else dtype)
+        logp, entropy = np.empty(rows, dtype), np.empty(rows, dtype)
+        self._sample_into(actions, logp, entropy, seed, step, first_id, deterministic, sample_freq)
+        return Sample(actions, logp, entropy)
+
+    def _sample_into(
+        self,
+        actions: NDArray[Any],
+        logp: NDArray[Any],
+        entropy: NDArray[Any] | None,
+        seed: int,
+        step: int,
+        first_id: int,
+        deterministic: bool,
+        sample_freq: int,
+    ) -> None:
+        require_integer("seed", seed, 0, 2**64)
+        require_integer("step", step, 0, 2**64)
+        require_integer("first_id", first_id, 0, 2**32)
+        dist = to_numpy_parameters(self._parameters())
+        noise = self._noise(sample_freq)
+        _core.sample(dist, noise, seed, first_id, step, deterministic, actions, logp, entropy)
+
+    def _noise(self, sample_freq: int) -> tuple[Array, Array, int] | None:
+        """What state-dependent noise is drawn from; None: every draw is independent."""
+        return None
+
+
+def require_integer(name: str, value: int, least: int, bound: int) -> None:
+    if not isinstance(value, (int, np.integer)) or not least <= value < bound:
+        raise ValueError(
+            f"sample: {name} must be an integer in [{least}, 2**{bound.bit_length() - 1}), "
+            f"got {value!r}"
+        )
+
+
+def to_numpy(x: Array) -> Array:
+    """A torch tensor as the array that it shares memory with; anything else as it is."""
+    return x.detach().numpy() if hasattr(x, "detach") else x
+
+
+def to_numpy_parameters(parameters: Parameters) -> Parameters:
+    return Parameters(
+        parameters.family,
+        to_numpy(parameters.first),
+        to_numpy(parameters.second),
+        to_numpy(parameters.mask),
+        parameters.nvec,
+    )
+
+
+def _torch(dist: Distribution, function: str) -> Any:
+    """The torch front, for parameters that are tensors."""
+    first = dist._parameters().first
+    if not hasattr(first, "detach"):
+        raise TypeError(
+            f"{function}: the parameters of {type(dist).__name__} must be NumPy arrays or torch "
+            f"tensors, got {type(first).__name__}"
+        )
+    from ppo_fast import torch_ops
+
+    return torch_ops

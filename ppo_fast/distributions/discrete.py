@@ -1,0 +1,71 @@
+"""Distributions over choices."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ppo_fast.distributions.base import Array, Distribution, Parameters
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Categorical(Distribution):
+    """One of A actions per row; actions are int64 [B].
+
+    Attributes:
+        logits: [B, A] unnormalised log-probabilities. A logit of -infinity is an action that is never
+            taken; it gets no gradient.
+        mask: bool [B, A] or None: True where an action is allowed. A row must allow one.
+    """
+
+    logits: Array
+    mask: Array | None = None
+
+    _family: ClassVar[int] = 0
+    _discrete: ClassVar[bool] = True
+
+    def _parameters(self) -> Parameters:
+        return Parameters(self._family, self.logits, None, self.mask)
+
+    def _actions_shape(self) -> tuple[int, ...]:
+        return (len(self.logits),)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MultiCategorical(Distribution):
+    """Several independent choices per row; actions are int64 [B, len(nvec)].
+
+    Attributes:
+        logits: [B, sum(nvec)], the components side by side.
+        nvec: How many actions each component chooses from.
+        mask: bool [B, sum(nvec)] or None: True where an action is allowed. Each component of a row
+            must allow one.
+    """
+
+    logits: Array
+    nvec: tuple[int, ...]
+    mask: Array | None = None
+
+    _family: ClassVar[int] = 0
+    _discrete: ClassVar[bool] = True
+
+    def _parameters(self) -> Parameters:
+        return Parameters(self._family, self.logits, None, self.mask, self.nvec)
+
+    def _actions_shape(self) -> tuple[int, ...]:
+        return (len(self.logits), len(self.nvec))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bernoulli(Distribution):
+    """D independent choices of 0 or 1 per row; actions are int64 [B, D].
+
+    Attributes:
+        logits: [B, D]; the probability of 1 is 1 / (1 + exp(-logit)).
+    """
+
+    logits: Array
+
+    _family: ClassVar[int] = 1
+    _discrete: ClassVar[bool] = True
+
+    def _parameters(self) -> Parameters:
+        return Parameters(self._family, self.logits)
