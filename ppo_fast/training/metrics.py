@@ -48,6 +48,8 @@ class EpisodeTracker:
     def add(self, rollout: Rollout) -> None:
         """Count the episodes that ended in a rollout, in the order in which they did."""
         done = rollout.terminated | rollout.truncated
+        if rollout.valid is not None:
+            done &= rollout.valid
         for t in range(rollout.num_steps):
             self._open_return += rollout.rewards[t]
             self._open_length += 1

@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo_fast.algorithms import make_algorithm
+from ppo_fast.actions import ActionLayout
+from ppo_fast.algorithms import Schedule, make_algorithm
 from ppo_fast.config import TrainConfig
 from ppo_fast.envs import NativeVectorEnv, make_stepper
 from ppo_fast.extras import require
 from ppo_fast.learners import make_learner
+from ppo_fast.normalize import RewardScaler
 from ppo_fast.rollout import Rollout
 from ppo_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from ppo_fast.training.evaluate import Evaluation, evaluate
 from ppo_fast.training.metrics import EpisodeTracker, MetricsWriter, Row, columns, read_metrics
 from ppo_fast.training.plots import plot_learning_curve
-from ppo_fast.training.policy import Policy, flat_sizes
+from ppo_fast.training.policy import Policy, flat_size
 from ppo_fast.training.progress import make_display
 from ppo_fast.training.run_folder import create_run_folder, write_json
 from ppo_fast.training.torch_threads import torch_threads
@@ -116,14 +118,22 @@ class _Run:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.stepper = make_stepper(config.env_id, config.num_envs, num_threads=config.num_threads)
-        self.obs_size, self.num_actions = flat_sizes(
-            config.env_id, self.stepper.single_observation_space, self.stepper.single_action_space
+        self.obs_size = flat_size(config.env_id, self.stepper.single_observation_space)
+        self.layout = ActionLayout.of(
+            config.env_id,
+            self.stepper.single_action_space,
+            squashed=config.continuous == "squashed",
         )
-        self.learner = make_learner(config, self.obs_size, self.num_actions)
+        self.learner = make_learner(config, self.obs_size, self.layout)
         self.algorithm = make_algorithm(config)
-        self.rollout = Rollout(config.num_steps, config.num_envs, (self.obs_size,))
+        self.rollout = Rollout(config.num_steps, config.num_envs, (self.obs_size,), self.layout)
         self.episodes = EpisodeTracker(config.num_envs)
+        self.rewards = (
+            RewardScaler(config.num_envs, config.gamma) if config.normalize_rewards else None
+        )
         self.updates = 0
+        self.steps = 0  # samples that were learned from
+        self.draws = 0  # steps of each environment
         self.seconds = 0.0
         self.solved_early = False
         self.note = ""
@@ -146,6 +156,8 @@ class _Run:
         assert folder is not None
         run = cls(config)
         run.updates = content["updates"]
+        run.steps = content["steps"]
+        run.draws = content["draws"]
         run.seconds = content["seconds"]
         run.solved_early = content["solved_early"]
         if run.is_over and (folder / "summary.json").exists():
@@ -153,13 +165,15 @@ class _Run:
                 f"{folder} has finished its {run.steps:,} steps; there is no more to do"
             )
         run.learner.load_state(content["learner"])
+        run.algorithm.load_state(content["algorithm"])
+        if run.rewards is not None:
+            run.rewards.load_state(content["rewards"])
         run.episodes.load_state(content["episodes"])
         run.rollout.start(content["obs"].numpy())
         state = content["env_state"]
         if state is not None and isinstance(run.stepper, NativeVectorEnv):
             run.stepper.set_state(state.numpy())
         else:
-            run.episodes.restart()
             run.reset_envs()
             run.note = f"{config.env_id} cannot save its state: its episodes start anew"
         run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
@@ -171,13 +185,8 @@ class _Run:
         return self.config.out
 
     @property
-    def steps(self) -> int:
-        """Environment steps so far."""
-        return self.updates * self.config.batch_size
-
-    @property
     def is_over(self) -> bool:
-        return self.solved_early or self.updates >= self.config.num_updates
+        return self.solved_early or self.steps >= self.config.total_steps
 
     def reset_envs(self) -> None:
         """Start all episodes, from seeds of (seed, updates so far)."""
@@ -185,6 +194,9 @@ class _Run:
         seeds = sequence.generate_state(self.config.num_envs, np.uint64).tolist()
         obs, _ = self.stepper.reset(seed=seeds)
         self.rollout.start(obs)
+        self.episodes.restart()
+        if self.rewards is not None:
+            self.rewards.restart()
 
     def train(self, progress: bool) -> None:
         """Updates until the run is over; raises Interrupted on a signal."""
@@ -220,15 +232,18 @@ class _Run:
         """One rollout and one update; returns the metrics, times left out."""
         config = self.config
         try:
-            first_step = self.updates * config.num_steps
-            self.rollout.collect(self.stepper, self.learner, first_step=first_step)
-            self.episodes.add(self.rollout)
-            stats = self.algorithm.update(self.learner, self.rollout, number=self.updates)
+            self.collect()
+            self.learner.keep_old_policy(self.rollout)
+            total = config.num_updates * config.batch_size
+            now = Schedule(config, self.updates, max(0.0, 1 - self.steps / total))
+            stats = self.algorithm.update(self.learner, self.rollout, now)
+            self.learner.observe(self.rollout)
         except FloatingPointError as error:
             raise RuntimeError(
                 f"training diverged after {self.updates} updates ({error}); lower learning_rate"
             ) from None
         self.updates += 1
+        self.steps += len(self.rollout.samples)
         mean_return = self.episodes.mean_return
         self.solved_early = (
             config.target_return is not None
@@ -244,6 +259,20 @@ class _Run:
             **stats,
         }
 
+    def collect(self) -> None:
+        """The next rollout, its episodes counted and its rewards scaled."""
+        rollout = self.rollout
+        if self.algorithm.whole_episodes:
+            self.reset_envs()
+            rollout.collect_episodes(self.stepper, self.learner, first_step=self.draws)
+        else:
+            rollout.collect(self.stepper, self.learner, first_step=self.draws)
+        self.draws += rollout.num_steps
+        self.episodes.add(rollout)
+        if self.rewards is not None:
+            done = rollout.terminated | rollout.truncated
+            self.rewards.scale(rollout.rewards, done, rollout.valid)
+
     def save(self) -> None:
         """Write the checkpoint, after the metrics that lead up to it."""
         torch = require("torch")
@@ -254,13 +283,17 @@ class _Run:
             {
                 "config": self.config.to_json(),
                 "obs_size": self.obs_size,
-                "num_actions": self.num_actions,
+                "actions": self.layout.to_json(),
                 "updates": self.updates,
+                "steps": self.steps,
+                "draws": self.draws,
                 "seconds": self.seconds,
                 "solved_early": self.solved_early,
                 "learner": self.learner.state(),
+                "algorithm": self.algorithm.state(),
+                "rewards": None if self.rewards is None else self.rewards.state(),
                 "episodes": self.episodes.state(),
-                "obs": torch.from_numpy(self.rollout.obs[-1].copy()),
+                "obs": torch.from_numpy(self.rollout.opening.copy()),
                 "env_state": None if native is None else torch.from_numpy(native.get_state()),
             },
         )
@@ -271,7 +304,7 @@ class _Run:
         rows = self.metrics.rows
         self.metrics.close()
         plot_learning_curve(self.out / "learning_curve.png", self.config, rows)
-        policy = Policy(self.config, self.learner, self.obs_size)
+        policy = Policy(self.config, self.learner, self.obs_size, self.layout)
         evaluation = None
         if self.config.eval_episodes > 0:
             if progress:
