@@ -93,7 +93,7 @@ class ActionLayout:
         return np.float32 if self.kind == "continuous" else np.int64
 
     def to_env(self, actions: NDArray[Any]) -> NDArray[Any]:
-        """Stored actions [N, ...] as the environment takes them; the same array where they agree."""
+        """Stored actions [N, ...] as the environment takes them; the same array if they agree."""
         space = self.space
         if isinstance(space, gymnasium.spaces.Box):
             if self.squashed:

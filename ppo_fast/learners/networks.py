@@ -1,4 +1,4 @@
-"""ActorCritic: multilayer perceptrons for policy and value function, apart or with a shared trunk."""
+"""ActorCritic: multilayer perceptrons for policy and value function, apart or sharing a trunk."""
 
 import math
 from itertools import pairwise
