@@ -238,7 +238,7 @@ def test_table():
     assert text.splitlines() == ["title", "      n", "row   1", "r    22"]
 
 
-@pytest.mark.parametrize("name", ["bench_advantage", "bench_envs", "bench_train"])
+@pytest.mark.parametrize("name", ["bench_advantage", "bench_envs", "bench_presets", "bench_train"])
 def test_scripts_load(name):
     path = BENCHMARKS_FOLDER / f"{name}.py"
     assert runpy.run_path(str(path), run_name="loaded")["__doc__"]

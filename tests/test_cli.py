@@ -18,6 +18,8 @@ from ppo_fast.cli import main
 pytest.importorskip("torch")
 pytest.importorskip("tyro")
 
+from ppo_fast.training.rungs import RUNGS
+
 ENV = "CartPole-v1"
 QUICK = ["--total-steps", "512", "--num-envs", "8", "--num-steps", "64", "--num-epochs", "1"]
 
@@ -76,7 +78,7 @@ def test_no_arguments_show_the_usage():
 def test_help(call, option):
     status, output, error = call(option)
     assert (status, error) == (0, "")
-    for command in ("train ENV", "train --resume RUN", "eval RUN", "bench", "info"):
+    for command in ("train ENV", "train --resume RUN", "eval RUN", "ladder ENV", "bench", "info"):
         assert command in output
 
 
@@ -95,7 +97,7 @@ def test_installed_command():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("frobnicate", "unknown command 'frobnicate'; there are train, eval, bench, info"),
+        ("frobnicate", "unknown command 'frobnicate'; there are train, eval, ladder, bench, info"),
         ("train", "give an environment first, e.g. ppo-fast train CartPole-v1"),
         ("train --seed 3", "give an environment first"),
         ("train --env-id CartPol-v1", "unknown environment 'CartPol-v1'; did you mean CartPole-v1"),
@@ -129,7 +131,25 @@ def test_installed_command():
         ("eval run --episodes 0", "--episodes must be at least 1, got 0"),
         ("eval run --seed -1", "--seed must not be negative, got -1"),
         ("eval run --episode 3", r"did you mean --episodes\?$"),
-        ("bench frob", "unknown benchmark 'frob'; there are advantage, envs, train and all"),
+        ("ladder", "ENV-ID"),
+        ("ladder CartPol-v1", r"unknown environment 'CartPol-v1'; did you mean CartPole-v1\?$"),
+        ("ladder CartPole-v1 --rungs crtic", r"unknown rung 'crtic'; did you mean critic\?$"),
+        ("ladder CartPole-v1 --rungs x", "unknown rung 'x'; there are policy-gradient, baseline, "),
+        ("ladder CartPole-v1 --rungs ,", "no rung is given; there are policy-gradient, "),
+        ("ladder CartPole-v1 --seeds 0", "--seeds must be at least 1, got 0"),
+        ("ladder CartPole-v1 --total-steps 0", "--total-steps must be at least 1, got 0"),
+        ("ladder CartPole-v1 --jobs -1", "--jobs must be at least 1, got -1"),
+        ("ladder CartPole-v1 --seed 3", r"did you mean --seeds\?$"),
+        (
+            "bench presets --only CartPol-v1",
+            r"no preset for 'CartPol-v1'; did you mean CartPole-v1",
+        ),
+        ("bench presets --algorithm clip", r"no preset with 'clip'; .*ppo-clip"),
+        ("bench presets --seeds 0", "--seeds must be at least 1, got 0"),
+        (
+            "bench frob",
+            "unknown benchmark 'frob'; there are advantage, envs, train, presets and all",
+        ),
         ("bench envs --seconds 0", "--seconds must be positive, got 0"),
         ("info all", "takes no arguments, got all"),
     ],
@@ -222,12 +242,20 @@ def test_train_help_of_an_environment_shows_its_preset(call):
     assert default_of_total_steps(ENV) == str(TrainConfig.preset(ENV).total_steps)
 
 
+def test_ladder_help_names_every_rung(call):
+    assert f"by default: {', '.join(rung.name for rung in RUNGS)}." in plain(
+        call("ladder", "--help")[1]
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
         ("train --resume run", ["--resume", "Folder of the run"]),
         ("eval", ["--episodes", "--seed", "--stochastic", "--video"]),
-        ("bench", ["--seconds", "envs, train or all"]),
+        ("ladder", ["--rungs", "--seeds", "--total-steps", "--jobs", "--out", "ladder.png"]),
+        ("bench", ["--seconds", "envs, train or all", "presets has options of its own"]),
+        ("bench presets", ["--only", "--algorithm", "--seeds", "--jobs", "--runs", "--document"]),
         ("info", ["usage: ppo-fast info"]),
     ],
 )
@@ -365,9 +393,11 @@ def test_train_without_a_package(package, tmp_path):
 
 
 @pytest.mark.parametrize("package", ["torch", "tyro"])
-@pytest.mark.parametrize("command", ["eval", "train --resume", "bench train"])
+@pytest.mark.parametrize(
+    "command", ["eval", "train --resume", "bench train", "bench presets", "ladder CartPole-v1"]
+)
 def test_other_commands_without_a_package(package, command, trained, tmp_path):
-    folder = [] if command == "bench train" else [str(trained)]
+    folder = [str(trained)] if command in ("eval", "train --resume") else []
     process = run_without([package], *command.split(), *folder, cwd=tmp_path)
     assert_install_hint(process, package)
 

@@ -165,6 +165,14 @@ def test_metrics(finished):
     np.testing.assert_allclose(metrics["steps_per_second"], metrics["steps"] / metrics["seconds"])
     # A reward of CartPole is 1 per step.
     np.testing.assert_array_equal(metrics["mean_return"], metrics["mean_length"])
+    # The mean of the last 100 episodes is that of all while there are no more.
+    few = metrics["episodes"] <= 100
+    assert few.any()
+    means = metrics["return_sum"][few] / metrics["episodes"][few]
+    np.testing.assert_allclose(metrics["mean_return"][few], means)
+    # All steps but those of the 8 episodes under way are in the sum.
+    under_way = metrics["steps"] - metrics["return_sum"]
+    assert ((under_way >= 0) & (under_way < 8 * 500)).all()
 
 
 def read_events(folder):
@@ -244,6 +252,14 @@ def test_torch_threads_are_given_back(tmp_path):
     before = torch.get_num_threads()
     ppo_fast.train(small(tmp_path / "run", total_steps=512, torch_threads=before + 1))
     assert torch.get_num_threads() == before
+
+
+def test_on_update_gets_every_row(tmp_path):
+    rows = []
+    result = ppo_fast.train(small(tmp_path / "run", total_steps=1536), on_update=rows.append)
+    assert [row["update"] for row in rows] == [1, 2, 3]
+    for name, column in result.metrics.items():
+        np.testing.assert_array_equal(column, [row[name] for row in rows])
 
 
 def test_target_return_stops_early(tmp_path):

@@ -1,14 +1,10 @@
 """train: collect, update, measure, save; and go on after an interruption."""
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,7 +14,7 @@ from ppo_fast.actions import ActionLayout
 from ppo_fast.algorithms import Schedule, make_algorithm
 from ppo_fast.config import TrainConfig
 from ppo_fast.envs import NativeVectorEnv, make_stepper
-from ppo_fast.extras import require
+from ppo_fast.extras import require, require_train
 from ppo_fast.learners import make_learner
 from ppo_fast.normalize import RewardScaler
 from ppo_fast.rollout import Rollout
@@ -28,8 +24,11 @@ from ppo_fast.training.metrics import EpisodeTracker, MetricsWriter, Row, column
 from ppo_fast.training.plots import plot_learning_curve
 from ppo_fast.training.policy import Policy, flat_size
 from ppo_fast.training.progress import make_display
-from ppo_fast.training.run_folder import create_run_folder, write_json
+from ppo_fast.training.run_folder import create_run_folder, is_finished, write_json
+from ppo_fast.training.signals import stop_on_signal
 from ppo_fast.training.torch_threads import torch_threads
+
+_STOPPING = "stopping after this update; once more stops at once, without saving"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -67,6 +66,7 @@ def train(
     *,
     resume: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    on_update: Callable[[Row], object] | None = None,
 ) -> TrainResult:
     """Run a training, or go on with one that was stopped.
 
@@ -78,6 +78,8 @@ def train(
         Folder of a stopped run to go on with, instead of `config`.
     progress
         Show a progress bar (plain lines where standard output is no terminal).
+    on_update
+        Called after every update with its row of metrics.csv.
 
     Returns
     -------
@@ -95,8 +97,7 @@ def train(
     """
     if (config is None) == (resume is None):
         raise TypeError("train: give either a config or resume=<folder>")
-    for module in ("torch", "tensorboard", "matplotlib", "rich"):
-        require(module)
+    require_train()
     folder = None if resume is None else Path(resume)
     content = None if folder is None else load_checkpoint(folder)
     if content is not None:
@@ -106,7 +107,7 @@ def train(
     with torch_threads(config.torch_threads):
         run = _Run.started(config) if content is None else _Run.resumed(config, content)
         try:
-            run.train(progress)
+            run.train(progress, on_update)
             return run.finish(progress)
         finally:
             run.metrics.close()
@@ -160,7 +161,7 @@ class _Run:
         run.draws = content["draws"]
         run.seconds = content["seconds"]
         run.solved_early = content["solved_early"]
-        if run.is_over and (folder / "summary.json").exists():
+        if run.is_over and is_finished(folder):
             raise ValueError(
                 f"{folder} has finished its {run.steps:,} steps; there is no more to do"
             )
@@ -198,7 +199,7 @@ class _Run:
         if self.rewards is not None:
             self.rewards.restart()
 
-    def train(self, progress: bool) -> None:
+    def train(self, progress: bool, on_update: Callable[[Row], object] | None) -> None:
         """Updates until the run is over; raises Interrupted on a signal."""
         if progress and self.note:
             print(self.note, flush=True)
@@ -207,7 +208,7 @@ class _Run:
         start = time.perf_counter()
         saved = start
         try:
-            with _stop_on_signal(announce=progress) as stop:
+            with stop_on_signal(_STOPPING if progress else None) as stop:
                 if self.updates == 0:
                     self.reset_envs()
                 while not self.is_over:
@@ -218,6 +219,8 @@ class _Run:
                     row["steps_per_second"] = self.steps / self.seconds
                     self.metrics.add(row)
                     display.update(row)
+                    if on_update is not None:
+                        on_update(row)
                     if stop.is_set() and not self.is_over:
                         self.save()
                         raise Interrupted(self.out, self.steps)
@@ -256,6 +259,7 @@ class _Run:
             "episodes": self.episodes.count,
             "mean_return": mean_return,
             "mean_length": self.episodes.mean_length,
+            "return_sum": self.episodes.return_sum,
             **stats,
         }
 
@@ -328,30 +332,3 @@ class _Run:
             "eval_episodes": 0 if evaluation is None else len(evaluation.returns),
             "solved": None if evaluation is None else evaluation.solved,
         }
-
-
-@contextmanager
-def _stop_on_signal(announce: bool) -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second one raises KeyboardInterrupt at once.
-
-    Python delivers signals to the main thread only, so elsewhere the event is never set.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt("stopped at once; what came after the last checkpoint is lost")
-        stop.set()
-        if announce:
-            print("\nstopping after this update; once more stops at once, without saving")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # None: it was not set from Python
-                signal.signal(number, handler)
