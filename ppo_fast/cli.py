@@ -169,8 +169,6 @@ def _eval(args: list[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _LadderOptions:
-    env_id: str
-    """Environment to train on."""
     rungs: str | None = None
     """Which, with commas between them; all by default: policy-gradient, baseline, credit, discount,
     critic, importance, trpo, kl-penalty, clip."""
@@ -188,13 +186,18 @@ class _LadderOptions:
 
 
 def _ladder(args: list[str]) -> int:
+    env_id = None
+    if args and not args[0].startswith("-"):
+        env_id, *args = args
     options: _LadderOptions = _parse(
         _LadderOptions,
         args,
-        "ladder",
+        "ladder ENV",
         description="Train every rung of the ladder from policy gradient to PPO2 with the same "
         "seeds and steps; leave ladder.png, ladder.md, ladder.csv and the runs.",
     )
+    if env_id is None:
+        raise UsageError("give an environment first, e.g. ppo-fast ladder CartPole-v1")
     require_train()
     from ppo_fast.envs import require_known
     from ppo_fast.training.ladder import ladder
@@ -202,10 +205,10 @@ def _ladder(args: list[str]) -> int:
 
     rungs = None if options.rungs is None else options.rungs.replace(",", " ").split()
     with _usage_errors():
-        require_known(options.env_id)
+        require_known(env_id)
         find_rungs(rungs)
     result = ladder(
-        options.env_id,
+        env_id,
         rungs=rungs,
         seeds=options.seeds,
         total_steps=options.total_steps,
