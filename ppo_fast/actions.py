@@ -66,9 +66,10 @@ class ActionLayout:
                 "dtype": str(space.dtype),
             }
         elif isinstance(space, gymnasium.spaces.MultiBinary):
-            described = {"binary": int(space.n)}
+            described = {"binary": len(self.sizes)}
         else:
-            described = {"choices": list(self.sizes), "start": np.asarray(space.start).tolist()}
+            start = np.asarray(getattr(space, "start", 0)).tolist()
+            described = {"choices": list(self.sizes), "start": start}
         return {**described, "squashed": self.squashed}
 
     @classmethod
@@ -101,7 +102,8 @@ class ActionLayout:
                 inside = middle + reach * np.tanh(actions.reshape(-1, *space.shape))
             else:
                 inside = actions.reshape(-1, *space.shape)
-            return np.clip(inside, space.low, space.high, dtype=space.dtype)
+            bounded: NDArray[Any] = np.clip(inside, space.low, space.high).astype(space.dtype)
+            return bounded
         start = getattr(space, "start", None)
         if start is None:  # MultiBinary
             return actions.astype(space.dtype)

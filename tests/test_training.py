@@ -325,7 +325,7 @@ def test_divergence_is_named(tmp_path):
 def test_another_seed_differs(finished, tmp_path):
     ppo_fast.train(small(tmp_path / "run", seed=1))
     ours, theirs = read_checkpoint(tmp_path / "run"), read_checkpoint(finished.out)
-    assert "checkpoint.learner.model.actor.0.weight" in differences(ours, theirs)
+    assert "checkpoint.learner.model.actor.hidden.0.weight" in differences(ours, theirs)
     assert read_csv(tmp_path / "run")[0] != read_csv(finished.out)[0]
 
 
@@ -574,7 +574,7 @@ def zero_a_block(path):
 def flip_a_bit_of_the_weights(path):
     model = torch.load(path, weights_only=True)["learner"]["model"]
     data = bytearray(path.read_bytes())
-    data[data.index(model["actor.0.weight"].numpy().tobytes()) + 100] ^= 1
+    data[data.index(model["actor.hidden.0.weight"].numpy().tobytes()) + 100] ^= 1
     path.write_bytes(data)
 
 
@@ -839,7 +839,7 @@ def test_cartpole_of_gymnasium_trains_like_ours(tmp_path):
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [
-        ("Pendulum-v1", r"Pendulum-v1 has actions in Box.*; only Discrete actions from 0 can be"),
+        ("tiny/pair-v0", r"tiny/pair-v0 has actions in Tuple.*; those that can be trained are"),
         ("FrozenLake-v1", r"FrozenLake-v1 has observations in Discrete\(16\); only flat boxes can"),
         ("CartPol-v1", "unknown environment 'CartPol-v1'; did you mean CartPole-v1"),
         ("Akrobot-v1", "unknown environment 'Akrobot-v1'; did you mean Acrobot-v1"),
@@ -848,7 +848,7 @@ def test_cartpole_of_gymnasium_trains_like_ours(tmp_path):
         ("", "unknown environment ''; "),
     ],
 )
-def test_environments_that_cannot_be_trained_on(env_id, message, num_envs, tmp_path):
+def test_environments_that_cannot_be_trained_on(env_id, message, num_envs, tiny, tmp_path):
     with pytest.raises(ValueError, match=message):
         train_elsewhere(env_id, num_envs, tmp_path / "run")
     # A wrong setting leaves nothing behind.

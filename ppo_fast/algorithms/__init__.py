@@ -1,5 +1,6 @@
 """Algorithms: one step of the lecture each, on one collector. `TrainConfig.algorithm` names one."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ppo_fast.algorithms.a2c import A2c
@@ -38,7 +39,7 @@ class Algorithm(Protocol):
     def load_state(self, state: dict[str, Any]) -> None: ...
 
 
-ALGORITHMS: dict[str, type[Algorithm]] = {
+ALGORITHMS: dict[str, Callable[[TrainConfig], Algorithm]] = {
     "reinforce": Reinforce,
     "a2c": A2c,
     "ppo-unclipped": PpoUnclipped,

@@ -116,8 +116,10 @@ class Actor(nn.Module):
             return Bernoulli(outputs)
         if self._continuous == "gsde":
             return StateDependentNoise(outputs, latent, self.log_std)
+        mean: Tensor = outputs
+        log_std: Tensor
         if self._own_std:
-            mean, log_std = outputs, self.log_std
+            log_std = self.log_std
         else:
             mean, change = outputs.chunk(2, dim=-1)
             log_std = torch.clamp(self._first_log_std + change, *_LOG_STD_RANGE)

@@ -32,7 +32,7 @@ class TorchLearner:
         )
         self._normalizer = ObsNormalizer((obs_size,)) if config.normalize_obs else None
         is_gsde = layout.kind == "continuous" and config.continuous == "gsde"
-        self._noise = {"sample_freq": config.noise_steps} if is_gsde else {}
+        self._noise: dict[str, Any] = {"sample_freq": config.noise_steps} if is_gsde else {}
         self._old: Distribution | None = None
         self._flat = flatten_parameters(self.model)
         self._optimizer = torch.optim.Adam(
@@ -211,7 +211,7 @@ def _flat(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(array.reshape(-1, *array.shape[2:]))
 
 
-def _rows(dist: Distribution | None, index: Tensor | slice) -> Distribution | None:
+def _rows(dist: Any, index: Tensor | slice) -> Any:
     """The distribution of some samples; parameters that all samples share stay."""
     if dist is None:
         return None

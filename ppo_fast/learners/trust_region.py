@@ -5,8 +5,10 @@ from torch import Tensor
 
 from ppo_fast.distributions import (
     Bernoulli,
+    Categorical,
     Distribution,
     Gaussian,
+    MultiCategorical,
     SquashedGaussian,
     StateDependentNoise,
 )
@@ -59,8 +61,8 @@ class TorchTrustRegion:
             return _natural(marginal(dist))
 
         here = {name: p.detach() for name, p in self._parameters.items()}
-        _, tangents = torch.func.jvp(outputs, (here,), (self._split(vector),))
-        _, pull_back = torch.func.vjp(outputs, here)
+        _, tangents = torch.func.jvp(outputs, (here,), (self._split(vector),))[:2]
+        pull_back = torch.func.vjp(outputs, here)[1]
         mean = tuple(x / len(self._obs) for x in _fisher(self._old, tangents))
         (product,) = pull_back(mean)
         return _join([product[name] for name in self._parameters])
@@ -85,7 +87,8 @@ class TorchTrustRegion:
         return loss, dist
 
     def _split(self, vector: Vector) -> dict[str, Tensor]:
-        parts = torch.from_numpy(vector).split([p.numel() for p in self._parameters.values()])
+        sizes = [p.numel() for p in self._parameters.values()]
+        parts = torch.split(torch.from_numpy(vector), sizes)
         return {
             name: part.view_as(p).to(p.dtype)
             for (name, p), part in zip(self._parameters.items(), parts, strict=True)
@@ -101,6 +104,7 @@ def _natural(dist: Distribution) -> tuple[Tensor, ...]:
     """The parameters [B, ...] that `_fisher` is about."""
     if isinstance(dist, Gaussian | SquashedGaussian):
         return dist.mean, dist.log_std.expand_as(dist.mean)
+    assert isinstance(dist, Bernoulli | Categorical | MultiCategorical)
     return (dist.logits,)
 
 
@@ -114,12 +118,14 @@ def _fisher(dist: Distribution, tangents: tuple[Tensor, ...]) -> tuple[Tensor, .
         mean, log_std = tangents
         return mean * torch.exp(-2 * dist.log_std), 2 * log_std
     (tangent,) = tangents
+    assert isinstance(dist, Bernoulli | Categorical | MultiCategorical)
     if isinstance(dist, Bernoulli):
         p = torch.sigmoid(dist.logits)
         return (p * (1 - p) * tangent,)
     parts = []
-    sizes = list(getattr(dist, "nvec", (dist.logits.shape[1],)))
-    for logits, u in zip(dist.logits.split(sizes, 1), tangent.split(sizes, 1), strict=True):
+    sizes = [dist.logits.shape[1]] if isinstance(dist, Categorical) else list(dist.nvec)
+    logits_and_u = (torch.split(x, sizes, 1) for x in (dist.logits, tangent))
+    for logits, u in zip(*logits_and_u, strict=True):
         p = torch.softmax(logits, 1)
         parts.append(p * (u - (p * u).sum(1, keepdim=True)))
     return (torch.cat(parts, 1),)
