@@ -34,12 +34,11 @@ POLICIES = {
 
 def make_config(**changes):
     """A config without preset; six environments of five steps, unless `changes` say otherwise."""
-    settings = {"num_steps": 5, "num_envs": 6, "minibatch_size": 8, "hidden_sizes": (8,)}
-    settings["total_steps"] = 10 * (
-        changes.get("num_steps", settings["num_steps"])
-        * changes.get("num_envs", settings["num_envs"])
+    settings = {"num_steps": 5, "num_envs": 6, "hidden_sizes": (8,)} | changes
+    samples = settings["num_steps"] * settings["num_envs"]
+    return TrainConfig(
+        "Any-v0", **({"minibatch_size": min(8, samples), "total_steps": 10 * samples} | settings)
     )
-    return TrainConfig("Any-v0", **(settings | changes))
 
 
 def at(config, number=0):
