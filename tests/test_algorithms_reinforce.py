@@ -13,6 +13,8 @@ from ppo_fast.learners import EpochResult, PolicyChange, make_learner
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 # Two environments, five steps. Environment 0 plays an episode of 2 steps (terminated) and one of 3
 # (truncated); environment 1 one of 1 step and one of 2, and waits for two steps that do not count.
 REWARDS = np.array([[1, 8], [2, 4], [4, 2], [8, 99], [16, 99]], np.float32)
