@@ -130,9 +130,9 @@ class Rollout:
         playing = np.ones(self.num_envs, np.bool_)
         t = 0
         while playing.any():
-            if t == _LONGEST_EPISODE:
+            if t == self._num_steps + _LONGEST_EPISODE:
                 raise RuntimeError(
-                    f"an episode did not end within {t:,} steps; this algorithm learns from whole "
+                    f"an episode did not end within {_LONGEST_EPISODE:,} steps; this algorithm learns from whole "
                     "episodes, so give the environment a limit of steps (max_episode_steps)"
                 )
             if t == self.num_steps:

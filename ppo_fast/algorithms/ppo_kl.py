@@ -45,8 +45,9 @@ class AdaptiveBeta:
         factor, width = {"fixed": (1.0, 1.5), "adaptive": (2.0, 1.5), "distributed": (1.5, 2.0)}[
             config.kl_rule
         ]
+        fixed = config.kl_rule == "fixed"
         return cls(
-            beta=config.kl_coef,
+            beta=config.kl_coef if fixed else min(max(config.kl_coef, cls.least), cls.most),
             kl_min=config.kl_target / width if config.kl_min is None else config.kl_min,
             kl_max=config.kl_target * width if config.kl_max is None else config.kl_max,
             factor=factor,

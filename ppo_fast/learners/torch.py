@@ -69,7 +69,7 @@ class TorchLearner:
 
     def keep_old_policy(self, rollout: Rollout) -> None:
         with torch.no_grad():
-            self._old = self._policy(rollout)
+            self._old = _copy(self._policy(rollout))
 
     def epoch(
         self,
@@ -209,6 +209,13 @@ class TorchLearner:
 def _flat(array: NDArray[Any]) -> Tensor:
     """[T, N, ...] as a tensor [T * N, ...] of the same memory."""
     return torch.from_numpy(array.reshape(-1, *array.shape[2:]))
+
+
+def _copy(dist: Any) -> Any:
+    """The same distribution, whatever becomes of the network's own parameters."""
+    fields = {f.name: getattr(dist, f.name) for f in dataclasses.fields(dist)}
+    copies = {name: x.clone() for name, x in fields.items() if isinstance(x, Tensor)}
+    return dataclasses.replace(dist, **copies)
 
 
 def _rows(dist: Any, index: Tensor | slice) -> Any:
