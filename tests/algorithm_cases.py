@@ -23,11 +23,18 @@ def box(size=2, *, squashed=False):
     return ActionLayout.of("Any-v0", space, squashed=squashed)
 
 
+def layout_of(space):
+    return ActionLayout.of("Any-v0", space)
+
+
 # Fields of a config, and the layout that goes with them.
 POLICIES = {
     "categorical": ({}, discrete(3)),
+    "multi-categorical": ({}, layout_of(gymnasium.spaces.MultiDiscrete([3, 2]))),
+    "bernoulli": ({}, layout_of(gymnasium.spaces.MultiBinary(2))),
     "gaussian": ({"continuous": "gaussian"}, box()),
     "gaussian of the state": ({"continuous": "gaussian", "state_dependent_std": True}, box()),
+    "squashed": ({"continuous": "squashed", "log_std": -0.5}, box(squashed=True)),
     "gsde": ({"continuous": "gsde", "log_std": -1.0}, box()),
 }
 

@@ -2,15 +2,25 @@
 
 import math
 
+import numpy as np
 import torch
 
 
 def parts(dist):
-    """("logits", x) or ("normal", mean, log_std), whatever class the distribution is of."""
-    if hasattr(dist, "logits"):
-        return "logits", dist.logits
-    plain = dist.gaussian() if hasattr(dist, "gaussian") else dist
-    return "normal", plain.mean, plain.log_std.expand_as(plain.mean)
+    """(family, tensors ...), one of: choices with logits per component; bits; normal; squashed."""
+    family = type(dist).__name__
+    if family == "Categorical":
+        return "choices", dist.logits
+    if family == "MultiCategorical":
+        return "choices", *dist.logits.split(list(dist.nvec), -1)
+    if family == "Bernoulli":
+        # A bit is a choice between two logits, 0 and its own.
+        return "choices", *(
+            torch.stack([torch.zeros_like(x), x], -1) for x in dist.logits.unbind(-1)
+        )
+    plain = dist.gaussian() if family == "StateDependentNoise" else dist
+    kind = "squashed" if family == "SquashedGaussian" else "normal"
+    return kind, plain.mean, plain.log_std.expand_as(plain.mean)
 
 
 def detached(dist):
@@ -21,26 +31,48 @@ def detached(dist):
 
 def log_probability(dist, actions):
     kind, *tensors = parts(dist)
-    if kind == "logits":
-        return torch.distributions.Categorical(logits=tensors[0]).log_prob(actions)
+    if kind == "choices":
+        columns = actions.reshape(len(actions), -1).unbind(-1)
+        return sum(
+            torch.log_softmax(x, -1).gather(-1, a[:, None]).squeeze(-1)
+            for x, a in zip(tensors, columns, strict=True)
+        )
     mean, log_std = tensors
     z = (actions - mean) / log_std.exp()
-    return (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+    logp = -0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)
+    if kind == "squashed":
+        logp = logp - _log_slope(actions)
+    return logp.sum(-1)
 
 
 def entropy(dist):
     kind, *tensors = parts(dist)
-    if kind == "logits":
-        return torch.distributions.Categorical(logits=tensors[0]).entropy()
-    return (tensors[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+    if kind == "choices":
+        return sum(torch.distributions.Categorical(logits=x).entropy() for x in tensors)
+    mean, log_std = tensors
+    result = log_std + 0.5 * math.log(2 * math.pi * math.e)
+    if kind == "squashed":
+        nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+        nodes, weights = (torch.from_numpy(x).to(mean) for x in (nodes, weights / weights.sum()))
+        u = mean[..., None] + log_std.exp()[..., None] * nodes
+        result = result + (_log_slope(u) * weights).sum(-1)
+    return result.sum(-1)
+
+
+def _log_slope(u):
+    """log(1 - tanh(u)^2)."""
+    return 2 * (math.log(2) - u - torch.nn.functional.softplus(-2 * u))
 
 
 def kl(old, new):
     """KL(old || new) of each sample; `old` is what `detached` gave."""
     kind, *tensors = old
     _, *others = parts(new)
-    if kind == "logits":
-        log_p, log_q = (torch.log_softmax(x, -1) for x in (tensors[0], others[0]))
-        return (log_p.exp() * (log_p - log_q)).sum(-1)
+    if kind == "choices":
+        logs = [
+            (torch.log_softmax(x, -1), torch.log_softmax(y, -1))
+            for x, y in zip(tensors, others, strict=True)
+        ]
+        return sum((p.exp() * (p - q)).sum(-1) for p, q in logs)
     (m, s), (n, t) = tensors, others
     return (t - s + ((2 * s).exp() + (m - n) ** 2) / (2 * (2 * t).exp()) - 0.5).sum(-1)

@@ -367,6 +367,8 @@ def test_normalisation_of_the_batch_is_not_for_reinforce():
 @pytest.mark.parametrize("family", POLICIES)
 def test_gradient_is_that_of_the_weighted_log_probabilities(family):
     torch = pytest.importorskip("torch")
+    import plain_policies as plain
+
     changes, layout = POLICIES[family]
     config = make_config(
         algorithm="reinforce",
@@ -388,7 +390,7 @@ def test_gradient_is_that_of_the_weighted_log_probabilities(family):
     dist = model.policy(torch.from_numpy(rollout.obs[:-1][rollout.valid]))
     actions = torch.from_numpy(rollout.actions[rollout.valid])
     weights = torch.from_numpy(rollout.advantages[rollout.valid])
-    logp = log_probability(dist, actions)
+    logp = plain.log_probability(dist, actions)
     model.zero_grad(set_to_none=False)
     (-(weights * logp).mean()).backward()
     for name, p in model.actor.named_parameters():
@@ -397,16 +399,6 @@ def test_gradient_is_that_of_the_weighted_log_probabilities(family):
     for name, gradient in ours.items():
         if name.startswith("critic"):
             assert not gradient.any(), name
-
-
-def log_probability(dist, actions):
-    """With torch's own distributions."""
-    from torch.distributions import Categorical, Normal
-
-    if hasattr(dist, "logits"):
-        return Categorical(logits=dist.logits).log_prob(actions)
-    plain = dist.gaussian() if hasattr(dist, "gaussian") else dist
-    return Normal(plain.mean, plain.log_std.exp()).log_prob(actions).sum(-1)
 
 
 def test_the_critic_is_fitted_to_the_reward_to_go():

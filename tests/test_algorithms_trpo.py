@@ -102,7 +102,8 @@ def region(family, seed=0, hidden=4):
     if layout.kind == "continuous":
         actions = torch.from_numpy(rng.normal(size=(SAMPLES, 2)))
     else:
-        actions = torch.from_numpy(rng.integers(0, 3, SAMPLES))
+        actions = torch.from_numpy(rng.integers(0, layout.sizes, (SAMPLES, len(layout.sizes))))
+        actions = actions.reshape(SAMPLES, *layout.shape)
     with torch.no_grad():
         dist = actor(obs)
         old_logp = plain.log_probability(dist, actions)
