@@ -191,7 +191,7 @@ def assert_equal_parameters(learner, peer, before):
         {"clip_range_values": 10.0, "normalize_advantages": "none"},
         {"normalize_advantages": "none", "max_grad_norm": 10.0},
         {"max_grad_norm": 0.01, "value_coef": 2.0},
-        {"clip_range": 0.01},
+        {"clip_range": 0.05},
         {"learning_rate": 3e-4, "minibatch_size": 280},
     ],
     ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()) or "plain",

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from ppo_fast import TrainConfig
-from ppo_fast.config import ALGORITHMS
+from ppo_fast.algorithms import ALGORITHMS
 
 pytest.importorskip("torch")
 pytest.importorskip("tensorboard")
