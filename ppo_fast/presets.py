@@ -114,6 +114,6 @@ def preset_fields(env_id: str, algorithm: str) -> dict[str, Any]:
     return _ALGORITHMS.get(algorithm, {}) | tuned
 
 
-def known_presets() -> tuple[tuple[str, str], ...]:
-    """Environment and algorithm of every preset."""
-    return tuple(_PRESETS)
+def presets() -> list[tuple[str, str]]:
+    """All (environment, algorithm) that settings were tuned for."""
+    return list(_PRESETS)

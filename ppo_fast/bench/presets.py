@@ -11,7 +11,7 @@ from ppo_fast.bench.report import write_report
 from ppo_fast.config import TrainConfig
 from ppo_fast.envs.arguments import did_you_mean
 from ppo_fast.envs.make import make_single, original_id
-from ppo_fast.presets import known_presets
+from ppo_fast.presets import presets
 
 SEEDS = 5
 EPISODES = 100
@@ -50,15 +50,15 @@ def choose_presets(only: str | None = None, algorithm: str | None = None) -> lis
     ValueError
         If there is none, with near matches.
     """
-    presets = known_presets()
+    known_presets = presets()
     for what, word, position in (("preset for", only, 0), ("preset with", algorithm, 1)):
-        known = sorted({preset[position] for preset in presets})
+        known = sorted({preset[position] for preset in known_presets})
         if word is not None and word not in known:
             hint = did_you_mean(word, known, f"there are {', '.join(known)}")
             raise ValueError(f"there is no {what} {word!r}; {hint}")
     chosen = [
         (env_id, name)
-        for env_id, name in presets
+        for env_id, name in known_presets
         if only in (None, env_id) and algorithm in (None, name)
     ]
     if not chosen:

@@ -20,6 +20,7 @@ from ppo_fast.extras import require_train
 from ppo_fast.info import build_info
 from ppo_fast.training.checkpoint import FILE_NAME
 from ppo_fast.training.fleet_display import FleetDisplay, make_fleet_display
+from ppo_fast.training.metrics import Row
 from ppo_fast.training.run_folder import is_finished, read_json
 from ppo_fast.training.signals import stop_on_signal
 
@@ -228,13 +229,14 @@ class _Fleet:
             del self._workers[worker]
             words = worker.close()
             if run is not None:  # it crashed, or was stopped before it could say so
-                self._end(run, "stopped" if self._stopping else "failed", words)
+                self._end(run, None, "stopped" if self._stopping else "failed", words)
                 if self._waiting and not self._stopping:
                     self._assign(_Worker(self._inbox))
             return
         assert run is not None
-        if "row" in message:
-            self._display.update(run.name, message["row"])
+        row = message["row"]
+        if "end" not in message:
+            self._display.update(run.name, row)
             return
         how, error = message["end"], message.get("error", "")
         if how == "failed":
@@ -243,13 +245,13 @@ class _Fleet:
             error += f"; traceback in {run.error_file}"
         elif how == "stopped" and not self._stopping:
             how, error = "failed", "its process was told to stop"
-        self._end(run, how, error)
+        self._end(run, row, how, error)
         self._assign(worker)
 
-    def _end(self, run: FleetRun, how: str, error: str) -> None:
+    def _end(self, run: FleetRun, row: Row | None, how: str, error: str) -> None:
         if how == "finished":
             self.finished += 1
             run.error_file.unlink(missing_ok=True)
         elif how == "failed":
             self.failures[run.name] = error
-        self._display.end(run.name, how, error)
+        self._display.end(run.name, row, how, error)

@@ -11,13 +11,13 @@ from ppo_fast.training.metrics import Row
 
 
 class FleetDisplay(Protocol):
-    """Told of every run by its name."""
+    """Told of every run by its name; `end` gets the last row, None where it is not known."""
 
     def start(self, name: str, config: TrainConfig) -> None: ...
 
     def update(self, name: str, row: Row) -> None: ...
 
-    def end(self, name: str, how: str, error: str) -> None: ...
+    def end(self, name: str, row: Row | None, how: str, error: str) -> None: ...
 
     def close(self) -> None: ...
 
@@ -31,7 +31,7 @@ class Silent:
     def update(self, name: str, row: Row) -> None:
         pass
 
-    def end(self, name: str, how: str, error: str) -> None:
+    def end(self, name: str, row: Row | None, how: str, error: str) -> None:
         pass
 
     def close(self) -> None:
@@ -46,7 +46,6 @@ class Lines:
         self._finished = finished
         self._seconds = seconds
         self._next: dict[str, float] = {}
-        self._last: dict[str, Row] = {}
         if finished:
             print(_kept(finished, total), flush=True)
 
@@ -54,14 +53,12 @@ class Lines:
         self._next[name] = time.monotonic() + self._seconds
 
     def update(self, name: str, row: Row) -> None:
-        self._last[name] = row
         if time.monotonic() >= self._next[name]:
             self._next[name] = time.monotonic() + self._seconds
             print(f"{name}: {_figures(row)}", flush=True)
 
-    def end(self, name: str, how: str, error: str) -> None:
+    def end(self, name: str, row: Row | None, how: str, error: str) -> None:
         self._finished += how == "finished"
-        row = self._last.get(name)
         print(_ending(name, row, how, error, self._finished, self._total), flush=True)
 
     def close(self) -> None:
@@ -83,7 +80,6 @@ class Bars:
         )
         self._all = self._bars.add_task("all runs", total=total, completed=finished, figures="")
         self._tasks: dict[str, Any] = {}
-        self._last: dict[str, Row] = {}
         if finished:
             self._print(_kept(finished, total))
         self._bars.start()
@@ -93,14 +89,12 @@ class Bars:
         self._tasks[name] = self._bars.add_task(name, total=steps, figures="")
 
     def update(self, name: str, row: Row) -> None:
-        self._last[name] = row
         self._bars.update(self._tasks[name], completed=row["steps"], figures=_figures(row))
 
-    def end(self, name: str, how: str, error: str) -> None:
+    def end(self, name: str, row: Row | None, how: str, error: str) -> None:
         self._finished += how == "finished"
         self._bars.remove_task(self._tasks.pop(name))
         self._bars.update(self._all, completed=self._finished)
-        row = self._last.get(name)
         self._print(_ending(name, row, how, error, self._finished, self._total))
 
     def close(self) -> None:
@@ -128,7 +122,7 @@ def _figures(row: Row) -> str:
 
 
 def _ending(name: str, row: Row | None, how: str, error: str, finished: int, total: int) -> str:
-    """The line of a run that has ended; `row` is the last that is known of it."""
+    """The line of a run that has ended."""
     figures = "" if row is None else f"{_figures(row)}, "
     words = {
         "finished": f"finished ({finished} of {total})",

@@ -37,7 +37,7 @@ class RunFigures:
     final_return: float
     mean_return: float
     eval_mean_return: float
-    approx_kl: float
+    kl: float
     effective_sample_size: float
     seconds: float
 
@@ -61,7 +61,9 @@ def run_figures(rung: str, rows: list[Row], summary: dict[str, float]) -> RunFig
         final_return=last["mean_return"],
         mean_return=last["return_sum"] / episodes if episodes else float("nan"),
         eval_mean_return=summary["eval_mean_return"],
-        approx_kl=mean("approx_kl"),
+        # Of the whole update where it is measured: the estimate is taken while the policy moves,
+        # and is 0 where an update is one step.
+        kl=mean("kl") if "kl" in data else mean("approx_kl"),
         effective_sample_size=mean("effective_sample_size"),
         seconds=last["seconds"],
     )
@@ -79,7 +81,7 @@ def ladder_table(rungs: Sequence[Rung], figures: Sequence[RunFigures]) -> str:
                 mean_cell([run.final_return for run in runs], 1, spread=True),
                 mean_cell([run.mean_return for run in runs], 1, spread=True),
                 mean_cell([run.eval_mean_return for run in runs], 1),
-                mean_cell([run.approx_kl for run in runs], 4),
+                mean_cell([run.kl for run in runs], 4),
                 mean_cell([run.effective_sample_size for run in runs], 3),
                 mean_cell([run.seconds for run in runs], 1),
             ]

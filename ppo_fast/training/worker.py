@@ -2,9 +2,8 @@
 
 In: a line of JSON per run, the fields of its TrainConfig. The end of the input asks to save and
 stop, so that a worker never outlives whoever started it.
-Out: lines of JSON. `{"row": {...}}` a few times a second and for the last update; for the end of a
-run `{"end": "finished"}`, `{"end": "stopped"}` or `{"end": "failed", "error": ...,
-"traceback": ...}`.
+Out: lines of JSON. `{"row": {...}}` a few times a second; at the end of a run, with the last row,
+`{"end": "finished"}`, `{"end": "stopped"}` or `{"end": "failed", "error": ..., "traceback": ...}`.
 """
 
 import _thread
@@ -60,7 +59,7 @@ def _listen(lines: TextIO, tasks: "SimpleQueue[str | None]") -> None:
 
 def _run(config: TrainConfig, send: Send) -> None:
     """Start a run, or go on with it, and send how it goes and ends."""
-    latest: Row = {}
+    latest: Row | None = None
     next_time = 0.0
 
     def show(row: Row) -> None:
@@ -82,9 +81,7 @@ def _run(config: TrainConfig, send: Send) -> None:
     except Exception as error:  # whatever it is, the other runs are not to blame
         text = " ".join(str(error).split()) or type(error).__name__
         end = {"end": "failed", "error": text, "traceback": traceback.format_exc()}
-    if latest:
-        send({"row": latest})
-    send(end)
+    send(end | {"row": latest})
 
 
 if __name__ == "__main__":
