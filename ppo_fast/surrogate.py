@@ -278,7 +278,10 @@ def ppo_loss(
             normalize_advantages,
         ),
     )
-    return loss, _named(row)
+    stats = _named(row)
+    if old_dist is None:
+        del stats["kl"]  # what nobody asked for
+    return loss, stats
 
 
 def fused_loss(

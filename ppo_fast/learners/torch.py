@@ -1,6 +1,8 @@
 """The torch engine: an ActorCritic module, the fused loss, and Adam on one flat parameter."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,7 @@ class TorchLearner:
     ) -> None:
         with torch.inference_mode():
             dist = self.model.policy(self._seen(obs))
-        try:
+        with _as_divergence():
             dist.sample_into(
                 actions,
                 logp,
@@ -59,8 +61,6 @@ class TorchLearner:
                 deterministic=deterministic,
                 **self._noise,
             )
-        except ValueError as error:
-            raise FloatingPointError(str(error)) from None
 
     def values(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -88,17 +88,18 @@ class TorchLearner:
             part = slice(first, first + step.minibatch_size)
             obs, actions, old_logp, advantages, returns, old_values = (x[part] for x in samples)
             dist, values = self.model(obs)
-            total, stats = fused_loss(
-                marginal(dist),
-                actions,
-                advantages,
-                old_logp=old_logp,
-                values=values,
-                returns=returns,
-                old_values=old_values if loss.clip_range_values is not None else None,
-                old_dist=_rows(old, part),
-                **settings,
-            )
+            with _as_divergence():
+                total, stats = fused_loss(
+                    marginal(dist),
+                    actions,
+                    advantages,
+                    old_logp=old_logp,
+                    values=values,
+                    returns=returns,
+                    old_values=old_values if loss.clip_range_values is not None else None,
+                    old_dist=_rows(old, part),
+                    **settings,
+                )
             row = stats.numpy()
             rows.append(row)
             if not np.isfinite(row[_POLICY_LOSS]) or not np.isfinite(row[_VALUE_LOSS]):
@@ -135,7 +136,7 @@ class TorchLearner:
     def policy_change(self, rollout: Rollout) -> PolicyChange:
         assert self._old is not None
         samples = torch.from_numpy(rollout.samples)
-        with torch.no_grad():
+        with torch.no_grad(), _as_divergence():
             new = self._policy(rollout)
             kl = self._old.kl(new)[samples]
             logp, entropy = new.evaluate(_flat(rollout.actions))
@@ -204,6 +205,15 @@ class TorchLearner:
             gradient.mul_(torch.clamp(step.max_grad_norm / (norm + 1e-6), max=1.0))
         self._optimizer.param_groups[0]["lr"] = step.learning_rate
         self._optimizer.step()
+
+
+@contextmanager
+def _as_divergence() -> Iterator[None]:
+    """What a distribution refuses here is what the networks gave: they have diverged."""
+    try:
+        yield
+    except ValueError as error:
+        raise FloatingPointError(str(error)) from None
 
 
 def _flat(array: NDArray[Any]) -> Tensor:
