@@ -54,6 +54,7 @@ class Rollout:
     final_obs          [T, N, D]        last observation of an episode; only where one ended
     valid              [T, N] or None   what counts, where whole episodes were collected; None: all
     values             [T + 1, N]       V of obs
+    old_values         [T, N]           V of obs before the update
     final_values       [T, N]           V of final_obs; only where truncated
     advantages,        [T, N]           filled by `estimate_advantages`, or by an algorithm
     returns
@@ -68,6 +69,7 @@ class Rollout:
     truncated: NDArray[np.bool_]
     final_obs: NDArray[np.float32]
     values: NDArray[np.float32]
+    old_values: NDArray[np.float32]
     final_values: NDArray[np.float32]
     advantages: NDArray[np.float32]
     returns: NDArray[np.float32]
@@ -196,6 +198,7 @@ class Rollout:
             ("truncated", np.bool_, ()),
             ("final_obs", np.float32, self._obs_shape),
             ("values", np.float32, ()),
+            ("old_values", np.float32, ()),
             ("final_values", np.float32, ()),
             ("advantages", np.float32, ()),
             ("returns", np.float32, ()),

@@ -24,9 +24,13 @@ class Stateless:
         pass
 
 
-def estimate(rollout: Rollout, learner: Learner, config: TrainConfig) -> None:
-    """Advantages and returns by GAE, with the critic as it is."""
+def estimate(
+    rollout: Rollout, learner: Learner, config: TrainConfig, *, again: bool = False
+) -> None:
+    """Advantages and returns by GAE, with the critic as it is; `again` within an update."""
     rollout.estimate_advantages(learner, gamma=config.gamma, gae_lambda=config.gae_lambda)
+    if not again:
+        rollout.old_values[:] = rollout.values[:-1]
     if config.normalize_advantages == "batch":
         rollout.advantages[:] = normalize(rollout.advantages, eps=1e-8, ddof=1)
 
@@ -46,7 +50,7 @@ def run_epochs(
     rows = []
     for epoch in range(config.num_epochs):
         if epoch == 0 or config.recompute_advantages:
-            estimate(rollout, learner, config)
+            estimate(rollout, learner, config, again=epoch > 0)
         result = learner.epoch(rollout, shuffled(rollout, now, epoch), loss, step)
         rows.append(result.stats)
         if result.stopped:
@@ -102,7 +106,7 @@ def explained_variance(rollout: Rollout) -> float:
     """
     samples = rollout.samples
     returns = rollout.returns.reshape(-1)[samples]
-    values = rollout.values[:-1].reshape(-1)[samples]
+    values = rollout.old_values.reshape(-1)[samples]
     variance = np.var(returns, dtype=np.float64)
     if variance == 0:
         return float("nan")

@@ -43,6 +43,7 @@ class Reinforce(Stateless):
         has_critic = config.baseline == "critic"
         if has_critic:
             rollout.estimate_values(learner)
+            rollout.old_values[:] = rollout.values[:-1]
         weigh(rollout, config)
         loss = Loss(
             objective="policy_gradient",

@@ -190,7 +190,7 @@ class TorchLearner:
             _flat(rollout.logp),
             _flat(rollout.advantages),
             _flat(rollout.returns),
-            _flat(rollout.values[:-1]),
+            _flat(rollout.old_values),
         )
         return [x.index_select(0, index) for x in flat]
 
