@@ -118,6 +118,13 @@ def test_installed_command():
         ("train CartPole-v1 --lerning-rate=1", r"did you mean --learning-rate\?$"),
         ("train CartPole-v1 --algorithm a3c", "algorithm must be one of .*ppo-clip, got 'a3c'"),
         ("train CartPole-v1 --algorithm", "--algorithm"),
+        ("train CartPole-v1 --algorithm trpo --shared-trunk", "trpo needs a policy with"),
+        ("train CartPole-v1 --algorithm ppo-kl --kl-min 0.2 --kl-max 0.1", "kl_min .0.2. must be"),
+        ("train CartPole-v1 --algorithm ppo-kl --kl-coef -1", "kl_coef must not be negative"),
+        ("train CartPole-v1 --algorithm reinforce --credit some", "'some'.*--credit"),
+        ("train CartPole-v1 --normalize-advantages yes", "'yes'.*--normalize-advantages"),
+        ("train Pendulum-v1 --continuous gsde --state-dependent-std", "leave out state_dependent"),
+        ("train Pendulum-v1 --continuous beta", "'beta'.*--continuous"),
         ("train CartPole-v1 --activation gelu", "'gelu'.*--activation"),
         (
             "train CartPole-v1 --minibatch-size 100000",
