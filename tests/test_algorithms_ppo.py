@@ -316,7 +316,7 @@ def test_summarize_takes_means_and_the_largest_ratio():
 
 def explained(values, returns, valid=None):
     rollout = SimpleNamespace(
-        values=np.concatenate([values, np.full_like(values[:1], np.nan)]),
+        old_values=values,
         returns=returns,
         samples=np.arange(returns.size) if valid is None else np.flatnonzero(valid),
     )

@@ -344,6 +344,7 @@ def test_value_clipping_reaches_the_loss(limit):
     config = make_config()
     learner, rollout = playing(config, discrete(3))
     rollout.estimate_advantages(learner, gamma=0.9, gae_lambda=0.9)
+    rollout.old_values[:] = rollout.values[:-1]
     with torch.no_grad():  # away from the old values
         learner.model.critic[-1].bias.add_(0.3)
     values = learner.values(rollout.obs[:-1].reshape(-1, OBS_SIZE))

@@ -323,7 +323,7 @@ def test_operator(dtype, normalize_advantages):
     }
     settings = ("clipped", 0.2, None, None, None, 0.0, 0.0, 0.0, 0.01, 0.5, normalize_advantages)
     torch.library.opcheck(
-        torch.ops.ppo_fast.loss.default, (*tensors.values(), "ppo_loss", 0, None, *settings)
+        torch.ops.ppo_fast.loss.default, (*tensors.values(), "ppo_loss", 0, None, None, *settings)
     )
 
 
