@@ -1,4 +1,4 @@
-"""Sampling from Categorical, with NumPy alone."""
+"""Sampling from Categorical with NumPy alone; the other families are in test_distributions_sampling."""
 
 import numpy as np
 import pytest
@@ -214,8 +214,9 @@ def test_ratio_of_a_fresh_policy_is_exactly_one(rows, num_actions):
 @pytest.mark.parametrize(
     ("logits", "error", "message"),
     [
-        (np.zeros((4, 3), int), TypeError, r"must be float32 or float64, got int64; cast with .*"),
+        (np.zeros((4, 3), int), TypeError, "must be float32 or float64, got int64; cast with"),
         (np.zeros((4, 3), np.float16), TypeError, "must be float32 or float64, got float16"),
+        ([[0.0, 1.0]] * 4, TypeError, "must be .*, got list"),
         (np.zeros(3, np.float32), ValueError, r"must have shape \(B, actions\), got \(3,\)"),
         (np.zeros((1, 2, 3), np.float32), ValueError, r"must have shape \(B, .*, got \(1, 2, 3\)"),
         (np.zeros((4, 0), np.float32), ValueError, r"must have shape \(B, .*, got \(4, 0\)"),
