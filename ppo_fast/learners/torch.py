@@ -16,7 +16,7 @@ from ppo_fast.distributions import Distribution
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
 from ppo_fast.learners.networks import ActorCritic, flatten_parameters
 from ppo_fast.learners.trust_region import TorchTrustRegion, marginal
-from ppo_fast.normalize import ObsNormalizer
+from ppo_fast.normalizers import ObsNormalizer
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS, fused_loss
 

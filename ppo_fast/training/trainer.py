@@ -16,7 +16,7 @@ from ppo_fast.config import TrainConfig
 from ppo_fast.envs import NativeVectorEnv, make_stepper
 from ppo_fast.extras import require, require_train
 from ppo_fast.learners import make_learner
-from ppo_fast.normalize import RewardScaler
+from ppo_fast.normalizers import RewardScaler
 from ppo_fast.rollout import Rollout
 from ppo_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from ppo_fast.training.evaluate import Evaluation, evaluate

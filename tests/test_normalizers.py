@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ppo_fast.algorithms import make_algorithm
 from ppo_fast.learners import make_learner
-from ppo_fast.normalize import ObsNormalizer, RewardScaler, RunningMoments
+from ppo_fast.normalizers import ObsNormalizer, RewardScaler, RunningMoments
 
 # Moments
 
