@@ -69,7 +69,7 @@ class ActionLayout:
             described = {"binary": len(self.sizes)}
         else:
             start = np.asarray(getattr(space, "start", 0)).tolist()
-            described = {"choices": list(self.sizes), "start": start}
+            described = {"choices": list(self.sizes), "start": start, "dtype": str(space.dtype)}
         return {**described, "squashed": self.squashed}
 
     @classmethod
@@ -85,7 +85,10 @@ class ActionLayout:
         elif np.ndim(fields["start"]) == 0:
             space = gymnasium.spaces.Discrete(fields["choices"][0], start=fields["start"])
         else:
-            space = gymnasium.spaces.MultiDiscrete(fields["choices"], start=fields["start"])
+            dtype = np.dtype(fields["dtype"])
+            space = gymnasium.spaces.MultiDiscrete(
+                fields["choices"], dtype=dtype.type, start=fields["start"]
+            )
         return cls.of("the checkpoint", space, squashed=fields["squashed"])
 
     @property
@@ -104,7 +107,6 @@ class ActionLayout:
                 inside = actions.reshape(-1, *space.shape)
             bounded: NDArray[Any] = np.clip(inside, space.low, space.high).astype(space.dtype)
             return bounded
-        start = getattr(space, "start", None)
-        if start is None:  # MultiBinary
-            return actions.astype(space.dtype)
-        return actions + start if np.any(start) else actions
+        start = getattr(space, "start", 0)  # a MultiBinary has none
+        moved = actions + start if np.any(start) else actions
+        return moved.astype(space.dtype, copy=False)

@@ -242,6 +242,15 @@ class TrainConfig:
         """Rollouts, each followed by an update, that the run consists of."""
         return math.ceil(self.total_steps / self.batch_size)
 
+    @property
+    def kl_bounds(self) -> tuple[float, float]:
+        """KL_min and KL_max of ppo-kl."""
+        width = 2.0 if self.kl_rule == "distributed" else 1.5
+        return (
+            self.kl_target / width if self.kl_min is None else self.kl_min,
+            self.kl_target * width if self.kl_max is None else self.kl_max,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types; `from_json` undoes it."""
         fields = dataclasses.asdict(self)
@@ -311,10 +320,9 @@ class TrainConfig:
                 f"of a rollout, num_envs * num_steps = {self.num_envs} * {self.num_steps} = "
                 f"{self.batch_size}"
             )
-        if self.kl_min is not None and self.kl_max is not None and self.kl_min >= self.kl_max:
-            raise ValueError(
-                f"TrainConfig: kl_min ({self.kl_min}) must be below kl_max ({self.kl_max})"
-            )
+        kl_min, kl_max = self.kl_bounds
+        if kl_min >= kl_max:
+            raise ValueError(f"TrainConfig: kl_min ({kl_min:g}) must be below kl_max ({kl_max:g})")
         if self.algorithm == "trpo" and self.shared_trunk:
             raise ValueError(
                 "TrainConfig: trpo needs a policy with parameters of its own: the critic is fitted "

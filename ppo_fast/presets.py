@@ -31,7 +31,6 @@ _PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "num_envs": 32,
         "num_steps": 64,
         "learning_rate": 2e-3,
-        "anneal_lr": False,
         "entropy_coef": 0.0,
     },
     ("CartPole-v1", "ppo-clip"): {

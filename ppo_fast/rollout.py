@@ -134,8 +134,8 @@ class Rollout:
         while playing.any():
             if t == self._num_steps + _LONGEST_EPISODE:
                 raise RuntimeError(
-                    f"an episode did not end within {_LONGEST_EPISODE:,} steps; this algorithm learns "
-                    "from whole episodes, so give the environment a limit of steps "
+                    f"an episode did not end within {_LONGEST_EPISODE:,} steps; this algorithm "
+                    "learns from whole episodes, so give the environment a limit of steps "
                     "(max_episode_steps)"
                 )
             if t == self.num_steps:

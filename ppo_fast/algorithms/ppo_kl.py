@@ -42,16 +42,12 @@ class AdaptiveBeta:
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
         """The rule that the config names; "fixed" has the factor 1."""
-        factor, width = {"fixed": (1.0, 1.5), "adaptive": (2.0, 1.5), "distributed": (1.5, 2.0)}[
-            config.kl_rule
-        ]
-        fixed = config.kl_rule == "fixed"
-        return cls(
-            beta=config.kl_coef if fixed else min(max(config.kl_coef, cls.least), cls.most),
-            kl_min=config.kl_target / width if config.kl_min is None else config.kl_min,
-            kl_max=config.kl_target * width if config.kl_max is None else config.kl_max,
-            factor=factor,
-        )
+        factor = {"fixed": 1.0, "adaptive": 2.0, "distributed": 1.5}[config.kl_rule]
+        kl_min, kl_max = config.kl_bounds
+        beta = config.kl_coef
+        if factor > 1:
+            beta = min(max(beta, cls.least), cls.most)
+        return cls(beta, kl_min, kl_max, factor)
 
     def follow(self, kl: float) -> None:
         """Go on from the KL that an update has made."""
