@@ -10,6 +10,7 @@ from ppo_fast.info import BuildInfo, NativeEnvInfo
 def build_info() -> BuildInfo: ...
 def native_envs() -> dict[str, NativeEnvInfo]: ...
 def load_env(path: str) -> NativeEnvInfo: ...
+def as_arrays(exchange_api: Any, tensors: tuple[Any, ...]) -> tuple[Any, ...]: ...
 def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]: ...
 def counter_uniform(seed: int, stream: int, id: int, step: int, index: int = 0) -> float: ...
 def gae(
@@ -100,7 +101,7 @@ def token_gae(
 
 LOSS_STATS: tuple[str, ...]
 
-# A distribution is a tuple (family, first, second, mask, nvec): ppo_fast.distributions.base.Parameters.
+# A distribution is a tuple: ppo_fast.distributions.base.Parameters.
 def sample(
     dist: tuple[Any, ...],
     noise: tuple[Any, ...] | None,
@@ -145,7 +146,7 @@ def loss(
     value_coef: Any,
     normalize_advantages: Any,
 ) -> tuple[
-    float,
+    NDArray[Any],
     NDArray[Any],
     NDArray[Any] | None,
     NDArray[Any] | None,

@@ -1,4 +1,4 @@
-"""Policy-gradient losses with their gradients in one native pass, for NumPy arrays and torch tensors.
+"""Policy-gradient losses and their gradients in one native pass, for NumPy and torch.
 
 J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov, "Proximal Policy Optimization
 Algorithms" (2017), eq. 6 to 9::
@@ -103,7 +103,9 @@ def clipped_surrogate(
     mask: Array | None = None,
     normalize_advantages: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
-    """-mean(min(r A, clip(r, 1 - clip_range, 1 + clip_range_high) A)) (Schulman et al. 2017, eq. 7).
+    """-mean(min(r A, clip(r, 1 - clip_range, 1 + clip_range_high) A)): PPO2's objective.
+
+    Schulman et al. 2017, eq. 7.
 
     `clip_range_high` is `clip_range` if it is not given. With `dual_clip` c > 1 the minimum is
     bounded by c A from below where A < 0 (D. Ye et al. 2020, eq. 5). Bounds are formed in double
@@ -383,7 +385,7 @@ def _distribution_loss(
     columns = (actions, old, old_logp, advantages, None, values, returns, old_values, weights, mask)
     if isinstance(policy.first, np.ndarray):
         loss, *_, row = _core.loss(function, policy, *columns, *settings)
-        return loss, row
+        return loss.item(), row
     if not hasattr(policy.first, "detach"):
         raise TypeError(
             f"{function}: the parameters of {type(dist).__name__} must be NumPy arrays or torch "
@@ -406,19 +408,19 @@ def _logp_loss(
 ) -> tuple[Any, dict[str, Any]]:
     columns = (None, None, old_logp, advantages, kl, None, None, None, weights, mask)
     if isinstance(logp, np.ndarray):
-        loss, *_, row = _core.loss(function, logp, *columns, *settings)
-    elif hasattr(logp, "detach"):
+        value, *_, row = _core.loss(function, logp, *columns, *settings)
+        return value.item(), _named(row, _LOGP_STATS)
+    if hasattr(logp, "detach"):
         from ppo_fast import torch_ops
 
-        loss, row = torch_ops.loss(function, logp, *columns, *settings)
-    else:
-        raise TypeError(
-            f"{function}: logp must be a NumPy array or a torch tensor, got {type(logp).__name__}"
-        )
-    stats = _named(row)
-    return loss, {name: stats[name] for name in _LOGP_STATS}
+        loss, tensor_row = torch_ops.loss(function, logp, *columns, *settings)
+        return loss, _named(tensor_row, _LOGP_STATS)
+    raise TypeError(
+        f"{function}: logp must be a NumPy array or a torch tensor, got {type(logp).__name__}"
+    )
 
 
-def _named(row: Any) -> dict[str, Any]:
+def _named(row: Any, names: tuple[str, ...] = STATS) -> dict[str, Any]:
     values = row.tolist() if isinstance(row, np.ndarray) else row.unbind()
-    return dict(zip(STATS, values, strict=True))
+    stats = dict(zip(STATS, values, strict=True))
+    return {name: stats[name] for name in names}

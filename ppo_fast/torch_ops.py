@@ -1,12 +1,15 @@
 """The distributions and losses for torch: operators `torch.ops.ppo_fast.*` and their autograd.
 
-Tensors cross into C++ without copies. Gradients of losses are computed in the forward pass and saved,
-so the operators need no autograd formula; the `autograd.Function` outside hands them on.
+Tensors cross into C++ without copies. Gradients of losses are computed in the forward pass and
+saved, so the operators need no autograd formula; the `autograd.Function` outside hands them on.
 
 In eager mode plain CPU tensors go straight to the kernels: the operators exist for `torch.compile`,
-`torch.export` and fake tensors, and a trip through torch's dispatcher takes as long as a small batch.
+`torch.export` and fake tensors, and a trip through torch's dispatcher takes as long as a small
+batch.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,13 +21,30 @@ from ppo_fast import _core
 from ppo_fast.distributions.base import Parameters
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
-_GIVEN = -1  # the family of a policy that is known by its log-probabilities
+_GIVEN = -1  # the family of a policy that is known by its log-probabilities alone
 
-_SETTINGS = (
-    "str objective, float? clip_range, float? clip_range_high, float? dual_clip, "
-    "float? clip_range_values, float kl_coef, float kl_hinge, float kl_hinge_from, "
-    "float entropy_coef, float value_coef, bool normalize_advantages"
+# Names of the parameters of each family in errors.
+_NAMES = {_GIVEN: "logp", 0: "logits", 1: "logits", 2: "mean", 3: "mean"}
+
+# The tensors of a loss, those with a gradient first. {0} stands for logp, logits or mean.
+_LOSS_TENSORS = (
+    "{0}",
+    "log_std",
+    "values",
+    "kl",
+    "dist.mask",
+    "actions",
+    "old_dist.{0}",
+    "old_dist.log_std",
+    "old_dist.mask",
+    "old_logp",
+    "advantages",
+    "returns",
+    "old_values",
+    "weights",
+    "mask",
 )
+_WITH_GRADIENT = 4
 
 
 def loss(
@@ -44,18 +64,18 @@ def loss(
 ) -> tuple[Tensor, Tensor]:
     """`_core.loss` with gradients: the loss, and its statistics [len(STATS)]."""
     given = not isinstance(policy, Parameters)
-    dist = Parameters(_GIVEN, policy) if given else policy
-    old = old or Parameters(dist.family, None, None, None)
+    family, first, second, dist_mask, nvec = (_GIVEN, policy, None, None, None) if given else policy
+    _, old_first, old_second, old_mask, old_nvec = old or (None,) * 5
     tensors = (
-        dist.first,
-        dist.second,
+        first,
+        second,
         values,
         kl,
-        dist.mask,
+        dist_mask,
         actions,
-        old.first,
-        old.second,
-        old.mask,
+        old_first,
+        old_second,
+        old_mask,
         old_logp,
         advantages,
         returns,
@@ -63,46 +83,35 @@ def loss(
         weights,
         mask,
     )
-    nvec = None if dist.nvec is None else list(dist.nvec)
-    require_tensors(function, _loss_names(dist.family), tensors)
-    result: tuple[Tensor, Tensor] = _Loss.apply(*tensors, function, dist.family, nvec, *settings)  # type: ignore[no-untyped-call]
+    form = (function, family, nvec, old_nvec, *settings)
+    if _is_eager(tensors):
+        try:
+            value, gradients, row = _run_loss(tensors, form)
+        except (TypeError, RuntimeError):
+            _require_loss_tensors(function, family, tensors)
+            raise
+        return _Attach.apply(first, second, values, kl, value, gradients), from_numpy(row)  # type: ignore[no-untyped-call]
+    _require_loss_tensors(function, family, tensors)
+    result: tuple[Tensor, Tensor] = _Loss.apply(*tensors, *form)  # type: ignore[no-untyped-call]
     return result
 
 
-def _loss_names(family: int) -> tuple[str, ...]:
-    first = {_GIVEN: "logp", 0: "logits", 1: "logits"}.get(family, "mean")
-    return (
-        first,
-        "log_std",
-        "values",
-        "kl",
-        "mask",
-        "actions",
-        f"old_dist.{first}",
-        "old_dist.log_std",
-        "old_dist.mask",
-        "old_logp",
-        "advantages",
-        "returns",
-        "old_values",
-        "weights",
-        "mask",
+def _require_loss_tensors(function: str, family: int, tensors: tuple[Any, ...]) -> None:
+    _require_tensors(function, tuple(x.format(_NAMES[family]) for x in _LOSS_TENSORS), tensors)
+
+
+def _run_loss(tensors: tuple[Any, ...], form: tuple[Any, ...]) -> tuple[Any, list[Any], Any]:
+    """The loss, its gradients with respect to the first tensors, and the statistics."""
+    first, second, values, kl, dist_mask, actions, old_first, old_second, old_mask, *columns = (
+        _arrays(tensors)
     )
-
-
-def _loss_kernel(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    arrays = [None if x is None else x.detach().numpy() for x in arguments[:15]]
-    first, second, values, kl, dist_mask, actions, old_first, old_second, old_mask = arrays[:9]
-    old_logp, advantages, returns, old_values, weights, mask = arrays[9:]
-    function, family, nvec, *settings = arguments[15:]
-    nvec = None if nvec is None else tuple(nvec)
-    policy = first if family == _GIVEN else (family, first, second, dist_mask, nvec)
-    old = None if old_first is None else (family, old_first, old_second, old_mask, nvec)
+    old_logp, advantages, returns, old_values, weights, mask = columns
+    function, family, nvec, old_nvec, *settings = form
     value, *gradients, row = _core.loss(
         function,
-        policy,
+        first if family == _GIVEN else (family, first, second, dist_mask, nvec),
         actions,
-        old,
+        None if old_first is None else (family, old_first, old_second, old_mask, old_nvec),
         old_logp,
         advantages,
         kl,
@@ -113,200 +122,181 @@ def _loss_kernel(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tenso
         mask,
         *settings,
     )
-    dtype = arguments[0].dtype
-    return (
-        torch.tensor(value, dtype=dtype),
-        *(torch.empty(0, dtype=dtype) if x is None else from_numpy(x) for x in gradients),
-        from_numpy(row),
-    )
+    return value, gradients, row
 
 
-def _loss_fake(
-    first: Tensor, second: Tensor | None, values: Tensor | None, kl: Tensor | None, *_: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return (
-        first.new_empty(()),
-        *(first.new_empty((0,) if x is None else x.shape) for x in (first, second, values, kl)),
-        first.new_empty(len(_core.LOSS_STATS), dtype=torch.float64),
-    )
+class _Attach(torch.autograd.Function):
+    """The loss as a function of the tensors that its gradients, already computed, belong to."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        *_, value, gradients = arguments
+        ctx.save_for_backward(*[None if x is None else from_numpy(x) for x in gradients])
+        return from_numpy(value)
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph: torch refuses second derivatives
+            return once_differentiable(_scaled)(ctx, outer)  # type: ignore[no-any-return]
+        return _scaled(ctx, outer)
+
+
+def _scaled(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+    gradients = ctx.saved_tensors
+    if outer.item() != 1.0:
+        gradients = tuple(None if x is None else x * outer for x in gradients)
+    return (*gradients, None, None)
 
 
 class _Loss(torch.autograd.Function):
+    """The operator with gradients, for graphs."""
+
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
-        run = _loss_kernel if is_eager(arguments[:15]) else torch.ops.ppo_fast.loss
-        value, *gradients, row = run(*arguments)
+        value, *gradients, row = torch.ops.ppo_fast.loss(*arguments)
         ctx.save_for_backward(*gradients)
-        ctx.number = len(arguments)
+        ctx.given = tuple(x is not None for x in arguments[:_WITH_GRADIENT])
+        ctx.rest = (None,) * (len(arguments) - _WITH_GRADIENT)
         ctx.mark_non_differentiable(row)
         return value, row
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad
-        gradients = [x * outer if wanted[k] else None for k, x in enumerate(ctx.saved_tensors)]
-        return (*gradients, *([None] * (ctx.number - len(gradients))))
+        pairs = zip(ctx.saved_tensors, ctx.given, strict=True)
+        return (*(x * outer if given else None for x, given in pairs), *ctx.rest)
+
+
+def _loss_kernel(*arguments: Any) -> tuple[Tensor, ...]:
+    count = len(_LOSS_TENSORS)
+    value, gradients, row = _run_loss(arguments[:count], arguments[count:])
+    return from_numpy(value), *(_or_empty(arguments[0], x) for x in gradients), from_numpy(row)
+
+
+def _loss_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    first = arguments[0]
+    return (
+        first.new_empty(()),
+        *(_like_or_empty(first, x) for x in arguments[:_WITH_GRADIENT]),
+        first.new_empty(len(_core.LOSS_STATS), dtype=torch.float64),
+    )
 
 
 def evaluate(dist: Parameters, actions: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies [B], with gradients to the parameters."""
-    tensors = (dist.first, dist.second, dist.mask, actions)
-    require_tensors("evaluate", (*_names(dist), "mask", "actions"), tensors)
-    nvec = None if dist.nvec is None else list(dist.nvec)
-    result: tuple[Tensor, Tensor] = _Evaluate.apply(*tensors, dist.family, nvec)  # type: ignore[no-untyped-call]
+    family, first, second, mask, nvec = dist
+    tensors = (first, second, mask, actions)
+    _require_tensors("evaluate", (_NAMES[family], "log_std", "dist.mask", "actions"), tensors)
+    result: tuple[Tensor, Tensor] = _Evaluate.apply(*tensors, family, nvec)  # type: ignore[no-untyped-call]
     return result
-
-
-def _evaluate_kernel(
-    first: Tensor,
-    second: Tensor | None,
-    mask: Tensor | None,
-    actions: Tensor,
-    family: int,
-    nvec: list[int] | None,
-) -> tuple[Tensor, Tensor]:
-    logp, entropy = _core.evaluate(_dist(family, first, second, mask, nvec), _numpy(actions))
-    return from_numpy(logp), from_numpy(entropy)
-
-
-def _evaluate_backward_kernel(
-    first: Tensor,
-    second: Tensor | None,
-    mask: Tensor | None,
-    actions: Tensor,
-    logp_gradient: Tensor,
-    entropy_gradient: Tensor,
-    family: int,
-    nvec: list[int] | None,
-) -> tuple[Tensor, Tensor]:
-    gradients = _core.evaluate_backward(
-        _dist(family, first, second, mask, nvec),
-        _numpy(actions),
-        _numpy(logp_gradient),
-        _numpy(entropy_gradient),
-    )
-    return _both(first, *gradients)
 
 
 class _Evaluate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
-        tensors, ctx.form = arguments[:4], arguments[4:]
-        ctx.save_for_backward(*tensors)
-        run = _evaluate_kernel if is_eager(tensors) else torch.ops.ppo_fast.evaluate
+        ctx.save_for_backward(*arguments[:4])
+        ctx.form = arguments[4:]
+        run = _evaluate_kernel if _is_eager(arguments[:4]) else torch.ops.ppo_fast.evaluate
         logp, entropy = run(*arguments)
         return logp, entropy
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, logp: Tensor, entropy: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = ctx.saved_tensors
-        eager = is_eager((*tensors, logp, entropy))
+        tensors = (*ctx.saved_tensors, logp, entropy)
+        eager = _is_eager(tensors)
         run = _evaluate_backward_kernel if eager else torch.ops.ppo_fast.evaluate_backward
-        first, second = run(*tensors, logp, entropy, *ctx.form)
+        first, second = run(*tensors, *ctx.form)
         return first, None if tensors[1] is None else second, None, None, None, None
+
+
+def _evaluate_kernel(*arguments: Any) -> tuple[Tensor, ...]:
+    first, second, mask, actions = _arrays(arguments[:4])
+    family, nvec = arguments[4:]
+    logp, entropy = _core.evaluate((family, first, second, mask, nvec), actions)
+    return from_numpy(logp), from_numpy(entropy)
+
+
+def _evaluate_backward_kernel(*arguments: Any) -> tuple[Tensor, ...]:
+    first, second, mask, *rest = _arrays(arguments[:6])
+    family, nvec = arguments[6:]
+    gradients = _core.evaluate_backward((family, first, second, mask, nvec), *rest)
+    return tuple(_or_empty(arguments[0], x) for x in gradients)
 
 
 def kl(old: Parameters, new: Parameters) -> Tensor:
     """KL(old || new) [B], with gradients to the parameters of `new`."""
     tensors = (new.first, new.second, new.mask, old.first, old.second, old.mask)
-    new_names = [f"other.{name}" for name in (*_names(new), "mask")]
-    require_tensors("kl", (*new_names, *_names(old), "mask"), tensors)
-    nvec = None if new.nvec is None else list(new.nvec)
-    old_nvec = None if old.nvec is None else list(old.nvec)
-    result: Tensor = _Kl.apply(*tensors, new.family, nvec, old_nvec)  # type: ignore[no-untyped-call]
+    name = _NAMES[new.family]
+    names = (f"other.{name}", "other.log_std", "other.mask", name, "log_std", "dist.mask")
+    _require_tensors("kl", names, tensors)
+    result: Tensor = _Kl.apply(*tensors, new.family, new.nvec, old.nvec)  # type: ignore[no-untyped-call]
     return result
-
-
-def _kl_kernel(
-    first: Tensor,
-    second: Tensor | None,
-    mask: Tensor | None,
-    old_first: Tensor,
-    old_second: Tensor | None,
-    old_mask: Tensor | None,
-    family: int,
-    nvec: list[int] | None,
-    old_nvec: list[int] | None,
-) -> Tensor:
-    return from_numpy(
-        _core.kl(
-            _dist(family, old_first, old_second, old_mask, old_nvec),
-            _dist(family, first, second, mask, nvec),
-        )
-    )
-
-
-def _kl_backward_kernel(
-    first: Tensor,
-    second: Tensor | None,
-    mask: Tensor | None,
-    old_first: Tensor,
-    old_second: Tensor | None,
-    old_mask: Tensor | None,
-    gradient: Tensor,
-    family: int,
-    nvec: list[int] | None,
-    old_nvec: list[int] | None,
-) -> tuple[Tensor, Tensor]:
-    gradients = _core.kl_backward(
-        _dist(family, old_first, old_second, old_mask, old_nvec),
-        _dist(family, first, second, mask, nvec),
-        _numpy(gradient),
-    )
-    return _both(first, *gradients)
 
 
 class _Kl(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        tensors, ctx.form = arguments[:6], arguments[6:]
-        ctx.save_for_backward(*tensors)
-        run = _kl_kernel if is_eager(tensors) else torch.ops.ppo_fast.kl
+        ctx.save_for_backward(*arguments[:6])
+        ctx.form = arguments[6:]
+        run = _kl_kernel if _is_eager(arguments[:6]) else torch.ops.ppo_fast.kl
         result: Tensor = run(*arguments)
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = ctx.saved_tensors
-        eager = is_eager((*tensors, gradient))
-        run = _kl_backward_kernel if eager else torch.ops.ppo_fast.kl_backward
-        first, second = run(*tensors, gradient, *ctx.form)
+        tensors = (*ctx.saved_tensors, gradient)
+        run = _kl_backward_kernel if _is_eager(tensors) else torch.ops.ppo_fast.kl_backward
+        first, second = run(*tensors, *ctx.form)
         return first, None if tensors[1] is None else second, *([None] * 7)
 
 
-def _numpy(x: Tensor) -> Any:
-    return x.detach().numpy()
+def _kl_kernel(*arguments: Any) -> Tensor:
+    first, second, mask, old_first, old_second, old_mask = _arrays(arguments[:6])
+    family, nvec, old_nvec = arguments[6:]
+    old = (family, old_first, old_second, old_mask, old_nvec)
+    return from_numpy(_core.kl(old, (family, first, second, mask, nvec)))
 
 
-def _dist(
-    family: int, first: Tensor, second: Tensor | None, mask: Tensor | None, nvec: list[int] | None
-) -> Parameters:
-    return Parameters(
-        family,
-        _numpy(first),
-        None if second is None else _numpy(second),
-        None if mask is None else _numpy(mask),
-        None if nvec is None else tuple(nvec),
-    )
+def _kl_backward_kernel(*arguments: Any) -> tuple[Tensor, ...]:
+    first, second, mask, old_first, old_second, old_mask, gradient = _arrays(arguments[:7])
+    family, nvec, old_nvec = arguments[7:]
+    old = (family, old_first, old_second, old_mask, old_nvec)
+    gradients = _core.kl_backward(old, (family, first, second, mask, nvec), gradient)
+    return tuple(_or_empty(arguments[0], x) for x in gradients)
 
 
-def _both(like: Tensor, first: Any, second: Any) -> tuple[Tensor, Tensor]:
-    """Gradients as an operator returns them: an empty one for a parameter that is not there."""
-    return from_numpy(first), like.new_empty(0) if second is None else from_numpy(second)
+def _backward_fake(first: Tensor, second: Tensor | None, *_: Any) -> tuple[Tensor, ...]:
+    return first.new_empty(first.shape), _like_or_empty(first, second)
 
 
-def _names(dist: Parameters) -> tuple[str, str]:
-    return ("mean" if dist.family >= 2 else "logits"), "log_std"
+# An operator cannot return None: an empty tensor stands for a gradient that is not there.
+def _or_empty(like: Tensor, array: Any) -> Tensor:
+    return like.new_empty(0) if array is None else from_numpy(array)
 
 
-def is_eager(tensors: tuple[Any, ...]) -> bool:
-    return not is_compiling() and all(type(x) in _PLAIN for x in tensors)
+def _like_or_empty(like: Tensor, tensor: Tensor | None) -> Tensor:
+    return like.new_empty((0,) if tensor is None else tensor.shape)
 
 
-def require_tensors(function: str, names: tuple[str, ...], tensors: tuple[Any, ...]) -> None:
+def _is_eager(tensors: tuple[Any, ...]) -> bool:
+    return _PLAIN.issuperset(map(type, tensors)) and not is_compiling()
+
+
+def _arrays_by_method(tensors: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(None if x is None else x.detach().numpy() for x in tensors)
+
+
+# Tensors as NumPy arrays that share their memory.
+_arrays: Callable[[tuple[Any, ...]], tuple[Any, ...]] = (
+    partial(_core.as_arrays, Tensor.__dlpack_c_exchange_api__)
+    if hasattr(Tensor, "__dlpack_c_exchange_api__")
+    else _arrays_by_method
+)
+
+
+def _require_tensors(function: str, names: tuple[str, ...], tensors: tuple[Any, ...]) -> None:
     """Refuse what the kernels could only complain about in NumPy's words."""
     dtype = tensors[0].dtype
     if dtype not in (torch.float32, torch.float64):
@@ -314,7 +304,6 @@ def require_tensors(function: str, names: tuple[str, ...], tensors: tuple[Any, .
             f"{function}: {names[0]} must be float32 or float64, got {_name(dtype)}; "
             f"cast with {names[0]}.float()"
         )
-    discrete = names[0].endswith("logits")
     for name, tensor in zip(names, tensors, strict=True):
         if tensor is None:
             continue
@@ -323,22 +312,16 @@ def require_tensors(function: str, names: tuple[str, ...], tensors: tuple[Any, .
                 f"{function}: {name} must be a torch tensor like {names[0]}, "
                 f"got {type(tensor).__name__}"
             )
-        if name == "actions" and discrete:
-            if tensor.dtype != torch.int64:
-                raise TypeError(
-                    f"{function}: actions must be int64, got {_name(tensor.dtype)}; "
-                    "cast with actions.long()"
-                )
+        if name == "actions" and names[0] == "logits":
+            expected, like, cast = torch.int64, "", "long()"
         elif name.endswith("mask"):
-            if tensor.dtype != torch.bool:
-                raise TypeError(
-                    f"{function}: {name} must be bool, got {_name(tensor.dtype)}; "
-                    f"cast with {name}.bool()"
-                )
-        elif tensor.dtype != dtype:
+            expected, like, cast = torch.bool, "", "bool()"
+        else:
+            expected, like, cast = dtype, f" like {names[0]}", f"to({names[0]}.dtype)"
+        if tensor.dtype != expected:
             raise TypeError(
-                f"{function}: {name} must be {_name(dtype)} like {names[0]}, "
-                f"got {_name(tensor.dtype)}; cast with {name}.to({names[0]}.dtype)"
+                f"{function}: {name} must be {_name(expected)}{like}, got {_name(tensor.dtype)}; "
+                f"cast with {name}.{cast}"
             )
         if tensor.device.type != "cpu":
             raise ValueError(
@@ -356,48 +339,44 @@ def _define(name: str, schema: str, kernel: Any, fake: Any) -> None:
     torch.library.register_fake(f"ppo_fast::{name}")(fake)
 
 
+_DIST = "Tensor first, Tensor? second, Tensor? dist_mask"
+_OLD = "old_first, Tensor? old_second, Tensor? old_mask"
+
 _define(
     "loss",
     "(Tensor first, Tensor? second, Tensor? values, Tensor? kl, Tensor? dist_mask, "
-    "Tensor? actions, Tensor? old_first, Tensor? old_second, Tensor? old_mask, Tensor? old_logp, "
-    "Tensor advantages, Tensor? returns, Tensor? old_values, Tensor? weights, Tensor? mask, "
-    f"str function, int family, int[]? nvec, {_SETTINGS}) "
+    f"Tensor? actions, Tensor? {_OLD}, Tensor? old_logp, Tensor advantages, Tensor? returns, "
+    "Tensor? old_values, Tensor? weights, Tensor? mask, str function, int family, int[]? nvec, "
+    "int[]? old_nvec, str objective, float? clip_range, float? clip_range_high, float? dual_clip, "
+    "float? clip_range_values, float kl_coef, float kl_hinge, float kl_hinge_from, "
+    "float entropy_coef, float value_coef, bool normalize_advantages) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _loss_kernel,
     _loss_fake,
 )
 _define(
     "evaluate",
-    "(Tensor first, Tensor? second, Tensor? mask, Tensor actions, int family, int[]? nvec) "
-    "-> (Tensor, Tensor)",
+    f"({_DIST}, Tensor actions, int family, int[]? nvec) -> (Tensor, Tensor)",
     _evaluate_kernel,
     lambda first, *_: (first.new_empty(first.shape[0]), first.new_empty(first.shape[0])),
 )
 _define(
     "evaluate_backward",
-    "(Tensor first, Tensor? second, Tensor? mask, Tensor actions, Tensor logp_gradient, "
-    "Tensor entropy_gradient, int family, int[]? nvec) -> (Tensor, Tensor)",
+    f"({_DIST}, Tensor actions, Tensor logp_gradient, Tensor entropy_gradient, int family, "
+    "int[]? nvec) -> (Tensor, Tensor)",
     _evaluate_backward_kernel,
-    lambda first, second, *_: (
-        first.new_empty(first.shape),
-        first.new_empty((0,) if second is None else second.shape),
-    ),
+    _backward_fake,
 )
 _define(
     "kl",
-    "(Tensor first, Tensor? second, Tensor? mask, Tensor old_first, Tensor? old_second, "
-    "Tensor? old_mask, int family, int[]? nvec, int[]? old_nvec) -> Tensor",
+    f"({_DIST}, Tensor {_OLD}, int family, int[]? nvec, int[]? old_nvec) -> Tensor",
     _kl_kernel,
     lambda first, *_: first.new_empty(first.shape[0]),
 )
 _define(
     "kl_backward",
-    "(Tensor first, Tensor? second, Tensor? mask, Tensor old_first, Tensor? old_second, "
-    "Tensor? old_mask, Tensor gradient, int family, int[]? nvec, int[]? old_nvec) "
+    f"({_DIST}, Tensor {_OLD}, Tensor gradient, int family, int[]? nvec, int[]? old_nvec) "
     "-> (Tensor, Tensor)",
     _kl_backward_kernel,
-    lambda first, second, *_: (
-        first.new_empty(first.shape),
-        first.new_empty((0,) if second is None else second.shape),
-    ),
+    _backward_fake,
 )

@@ -65,6 +65,7 @@ struct DistributionArgument {
   }
   bool has_discrete_actions() const { return !has_second(); }
   std::string first_name() const { return prefix + (has_second() ? "mean" : "logits"); }
+  std::string mask_name() const { return (prefix.empty() ? "dist." : prefix) + "mask"; }
   const char* columns_name() const { return family == Family::kCategorical ? "actions" : "D"; }
   bool one_action() const { return family == Family::kCategorical && sizes.empty(); }
   py::ssize_t batch() const { return first.shape(0); }
@@ -132,7 +133,7 @@ struct DistributionArgument {
 
   template <typename T>
   void read_mask(Distribution<T>& d) const {
-    const std::string name = prefix + "mask";
+    const std::string name = mask_name();
     const Argument argument{function, name.c_str()};
     const py::array array = argument.array(parts[3]);
     argument.require_bool(array);
@@ -198,7 +199,7 @@ View1<const T> read_column(const char* function, const char* name, const py::obj
 [[noreturn]] inline void refuse_parameters(const DistributionArgument& dist, std::ptrdiff_t row) {
   const std::string where = "row " + std::to_string(row) + " ";
   if (!dist.parts[3].is_none()) {
-    const std::string name = dist.prefix + "mask";
+    const std::string name = dist.mask_name();
     const py::array mask = py::reinterpret_borrow<py::array>(dist.parts[3]);
     const View2<const bool> allowed = Argument{dist.function, name.c_str()}.view2<bool>(mask);
     std::ptrdiff_t begin = 0;
@@ -236,9 +237,8 @@ View1<const T> read_column(const char* function, const char* name, const py::obj
   const std::string end = " for sample " + std::to_string(row);
   for (std::ptrdiff_t c = 0; c < dist.components(); ++c) {
     const std::int64_t choices = dist.family == Family::kBernoulli ? 2
-                                 : dist.sizes.empty()
-                                     ? dist.dims()
-                                     : dist.sizes[static_cast<std::size_t>(c)];
+                                 : dist.sizes.empty() ? dist.dims()
+                                                      : dist.sizes[static_cast<std::size_t>(c)];
     if (action(c) >= 0 && action(c) < choices) continue;
     const std::string where = dist.one_action() ? "" : " in column " + std::to_string(c);
     argument.value_error("must be in [0, " + std::to_string(choices) + ")" + where + ", got " +

@@ -12,6 +12,7 @@ template <typename T>
 struct Bernoulli {
   using Action = std::int64_t;
   static constexpr bool kHasSecond = false;
+  static constexpr bool kHasQuadrature = false;
   static constexpr bool kDrawsNormal = false;
 
   // Formed from exp(-|x|), which neither overflows nor cancels.
@@ -36,11 +37,11 @@ struct Bernoulli {
     const bool is_one = action != 0;
     const T variance = p.one * p.zero;
     const T entropy = -(p_log_p(p.one, p.log_one) + p_log_p(p.zero, p.log_zero));
-    return {is_one ? p.log_one : p.log_zero, entropy, is_one ? p.zero : -p.one, T(0),
+    return {is_one ? p.log_one : p.log_zero,         entropy, is_one ? p.zero : -p.one, T(0),
             variance == T(0) ? T(0) : -x * variance, T(0)};
   }
 
-  PPO_HD static Divergence<T> divergence(T old_x, T, T x, T) {
+  PPO_HD static Slope<T> divergence(T old_x, T, T x, T) {
     const Probabilities old = probabilities(old_x);
     const Probabilities now = probabilities(x);
     const T one = old.one == T(0) ? T(0) : old.one * (old.log_one - now.log_one);

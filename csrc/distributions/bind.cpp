@@ -67,8 +67,8 @@ StateNoise<T> read_noise(const DistributionArgument& dist, const py::object& obj
   const py::array latent = latent_argument.array(parts[0]);
   latent_argument.require_dtype<T>(latent, "mean");
   if (latent.ndim() != 2 || latent.shape(0) != dist.batch()) {
-    latent_argument.value_error("must have shape (" + std::to_string(dist.batch()) +
-                                ", L), got " + arrays::shape_text(latent));
+    latent_argument.value_error("must have shape (" + std::to_string(dist.batch()) + ", L), got " +
+                                arrays::shape_text(latent));
   }
   const Argument std_argument{dist.function, "log_std"};
   const py::array log_std = std_argument.array(parts[1]);
@@ -231,9 +231,9 @@ py::tuple kl_backward(const py::tuple& old, const py::tuple& dist, const py::obj
 }  // namespace
 
 void bind_distributions(py::module_& m) {
-  m.def("sample", &sample, py::arg("dist"), py::arg("noise"), py::arg("seed"),
-        py::arg("first_id"), py::arg("step"), py::arg("deterministic"), py::arg("actions"),
-        py::arg("logp"), py::arg("entropy"));
+  m.def("sample", &sample, py::arg("dist"), py::arg("noise"), py::arg("seed"), py::arg("first_id"),
+        py::arg("step"), py::arg("deterministic"), py::arg("actions"), py::arg("logp"),
+        py::arg("entropy"));
   m.def("evaluate", &evaluate, py::arg("dist"), py::arg("actions"));
   m.def("evaluate_backward", &evaluate_backward, py::arg("dist"), py::arg("actions"),
         py::arg("logp_gradient"), py::arg("entropy_gradient"));

@@ -17,17 +17,17 @@ enum class Family : int {
 };
 
 // Samples are handled in groups of this many, one per vector lane.
-inline constexpr int kLossLanes = 16;
+inline constexpr int kLossLanes = 32;
 
 template <typename T>
 struct Distribution {
   Family family = Family::kCategorical;
   std::ptrdiff_t batch = 0;
-  std::ptrdiff_t dims = 0;     // columns of the parameters
-  View2<const T> first;        // [B, dims]: logits or means
-  View2<const T> second;       // [B, dims]: log_std, or null
-  bool shares_second = false;  // one row of it serves all samples, with a row stride of 0
-  View2<const bool> mask;      // [B, dims]: whether an action is allowed, or null
+  std::ptrdiff_t dims = 0;        // columns of the parameters
+  View2<const T> first;           // [B, dims]: logits or means
+  View2<const T> second;          // [B, dims]: log_std, or null
+  bool shares_second = false;     // one row of it serves all samples, with a row stride of 0
+  View2<const bool> mask;         // [B, dims]: whether an action is allowed, or null
   std::ptrdiff_t components = 0;  // columns of the actions
   // Categorical: how many of the columns each component has; null for one component with all.
   const std::int64_t* sizes = nullptr;

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "distributions/distribution.h"
 #include "ppo_fast/host_device.h"
@@ -99,30 +100,40 @@ PPO_HD T weighted(T weight, T derivative) {
 
 // The elements of a column [B] that belong to the group.
 template <typename T>
-PPO_HD Lane<T> load_lane(const Group& g, const View1<const T>& from) {
-  Lane<T> result;
+PPO_HD Lane<std::remove_const_t<T>> load_lane(const Group& g, const View1<T>& from) {
+  Lane<std::remove_const_t<T>> result;
+  T* start = from.data + g.first * from.stride;
   if (g.contiguous && from.stride == 1) {
-    for (int l = 0; l < kLanes; ++l) result[l] = from.data[g.first + l];
+    for (int l = 0; l < kLanes; ++l) result[l] = start[l];
+  } else if (g.contiguous) {
+    for (int l = 0; l < kLanes; ++l) result[l] = start[l * from.stride];
   } else {
     for (int l = 0; l < kLanes; ++l) result[l] = from[g.row[l]];
   }
   return result;
 }
 
-// The rows get(sample, k) of the group, k < columns, a lane each.
-template <typename T, typename Get>
-PPO_HD void load_rows(const Group& g, std::ptrdiff_t columns, Lane<T>* out, const Get& get) {
-  for (int l = 0; l < kLanes; ++l) {
-    for (std::ptrdiff_t k = 0; k < columns; ++k) out[k][l] = get(g.row[l], k);
+// Rows [B, columns] of the group, a lane per sample.
+template <typename T>
+PPO_HD void load_rows(const Group& g, std::ptrdiff_t columns, const View2<const T>& from,
+                      Lane<T>* out) {
+  for (std::ptrdiff_t k = 0; k < columns; ++k) {
+    out[k] = load_lane(g, View1<const T>{from.data + k * from.stride_n, from.stride_t});
   }
 }
 
-// Column k of the gradient [B, columns], for the samples of the group.
+// Column k of a result [B, columns], for the samples of the group; 0 where they do not count.
 template <typename T>
 PPO_HD void store_column(const Group& g, std::ptrdiff_t columns, std::ptrdiff_t k,
                          const Lane<T>& from, T* out) {
   T* to = out + g.first * columns + k;
-  for (int l = 0; l < g.size; ++l) to[l * columns] = g.counts[l] ? from[l] : T(0);
+  if (g.contiguous && columns == 1) {
+    for (int l = 0; l < kLanes; ++l) to[l] = from[l];
+  } else if (g.contiguous) {
+    for (int l = 0; l < kLanes; ++l) to[l * columns] = from[l];
+  } else {
+    for (int l = 0; l < g.size; ++l) to[l * columns] = g.counts[l] ? from[l] : T(0);
+  }
 }
 
 }  // namespace ppo::inline PPO_ISA

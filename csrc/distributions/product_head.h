@@ -6,6 +6,7 @@
 
 #include "distributions/lanes.h"
 #include "distributions/noise.h"
+#include "distributions/squashed.h"
 #include "distributions/terms.h"
 #include "support/counter_rng.h"
 
@@ -29,12 +30,8 @@ class ProductHead {
         kl_second_(scratch.rows<T>(d.dims)) {}
 
   std::ptrdiff_t load(const Group& g) {
-    load_rows(g, d_.dims, first_,
-              [this](std::ptrdiff_t i, std::ptrdiff_t k) { return d_.first(i, k); });
-    if (Formula::kHasSecond) {
-      load_rows(g, d_.dims, second_,
-                [this](std::ptrdiff_t i, std::ptrdiff_t k) { return d_.second(i, k); });
-    }
+    load_rows(g, d_.dims, d_.first, first_);
+    if (Formula::kHasSecond) load_rows(g, d_.dims, d_.second, second_);
     Lane<int> possible;
     for (int l = 0; l < kLanes; ++l) possible[l] = 1;
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
@@ -48,14 +45,12 @@ class ProductHead {
   std::ptrdiff_t load_actions(const Group& g, const Actions<T>& actions) {
     Lane<int> possible;
     for (int l = 0; l < kLanes; ++l) possible[l] = 1;
-    for (int l = 0; l < kLanes; ++l) {
+    if constexpr (std::is_same_v<Action, T>) {
+      load_rows(g, d_.dims, actions.continuous, action_);
+    } else {
+      load_rows(g, d_.dims, actions.discrete, action_);
       for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
-        if constexpr (std::is_same_v<Action, T>) {
-          action_[k][l] = actions.continuous(g.row[l], k);
-        } else {
-          action_[k][l] = actions.discrete(g.row[l], k);
-        }
-        possible[l] &= Formula::possible_action(action_[k][l]);
+        for (int l = 0; l < kLanes; ++l) possible[l] &= Formula::possible_action(action_[k][l]);
       }
     }
     return first_impossible(g, possible);
@@ -74,6 +69,7 @@ class ProductHead {
         entropy_first_[k][l] = terms.entropy_first;
         entropy_second_[k][l] = terms.entropy_second;
       }
+      if constexpr (Formula::kHasQuadrature) add_expectation(k, entropy_sum);
     }
     logp = logp_sum;
     entropy = entropy_sum;
@@ -83,9 +79,9 @@ class ProductHead {
     Lane<T> sum = {};
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
       for (int l = 0; l < kLanes; ++l) {
-        const Divergence<T> terms = Formula::divergence(old.first_[k][l], old.second(k, l),
-                                                        first_[k][l], second(k, l));
-        sum[l] += terms.kl;
+        const Slope<T> terms =
+            Formula::divergence(old.first_[k][l], old.second(k, l), first_[k][l], second(k, l));
+        sum[l] += terms.value;
         kl_first_[k][l] = terms.first;
         kl_second_[k][l] = terms.second;
       }
@@ -154,8 +150,7 @@ class ProductHead {
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
       const Lane<double> deviation = state_noise(g, noise, d_.dims, k, seed, first_id, step);
       for (int l = 0; l < kLanes; ++l) {
-        action_[k][l] =
-            static_cast<Action>(static_cast<double>(first_[k][l]) + deviation[l]);
+        action_[k][l] = static_cast<Action>(static_cast<double>(first_[k][l]) + deviation[l]);
       }
     }
   }
@@ -181,6 +176,28 @@ class ProductHead {
  private:
   PPO_HD T second(std::ptrdiff_t k, int l) const {
     return Formula::kHasSecond ? second_[k][l] : T(0);
+  }
+
+  void add_expectation(std::ptrdiff_t k, Lane<T>& entropy) {
+    Lane<T> std;
+    for (int l = 0; l < kLanes; ++l) std[l] = limited_exp(second_[k][l]);
+    const Lane<T> mean = first_[k];
+    Lane<T> value = {};
+    Lane<T> first = {};
+    Lane<T> second = {};
+    for (int j = -kNodes; j <= kNodes; ++j) {
+      for (int l = 0; l < kLanes; ++l) {
+        const Slope<T> node = Formula::node(mean[l], std[l], j);
+        value[l] += node.value;
+        first[l] += node.first;
+        second[l] += node.second;
+      }
+    }
+    for (int l = 0; l < kLanes; ++l) {
+      entropy[l] += value[l];
+      entropy_first_[k][l] += first[l];
+      entropy_second_[k][l] += second[l];
+    }
   }
 
   PPO_HD static void combine(const Lane<T>& w_logp, const Lane<T>& w_entropy, const Lane<T>& w_kl,

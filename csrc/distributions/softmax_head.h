@@ -10,7 +10,9 @@
 //   draw(...), mode(...)   actions; store_actions(...) hands them out
 #pragma once
 
+#include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "distributions/categorical.h"
 #include "distributions/lanes.h"
@@ -20,6 +22,9 @@ namespace ppo::inline PPO_ISA {
 
 template <typename T>
 class SoftmaxHead {
+  // As wide as T: compilers vectorise a choice by numbers of the same width only.
+  using Index = std::conditional_t<sizeof(T) == sizeof(std::int32_t), std::int32_t, std::int64_t>;
+
  public:
   SoftmaxHead(const Distribution<T>& d, Scratch& scratch)
       : d_(d),
@@ -28,18 +33,11 @@ class SoftmaxHead {
         largest_(scratch.rows<T>(d.components)),
         log_sum_(scratch.rows<T>(d.components)),
         entropy_(scratch.rows<T>(d.components)),
-        action_(scratch.rows<std::int64_t>(d.components)) {}
+        action_(scratch.rows<Index>(d.components)) {}
 
   std::ptrdiff_t load(const Group& g) {
-    constexpr T kNever = -std::numeric_limits<T>::infinity();
-    if (d_.mask) {
-      load_rows(g, d_.dims, x_, [this](std::ptrdiff_t i, std::ptrdiff_t k) {
-        return d_.mask(i, k) ? d_.first(i, k) : kNever;
-      });
-    } else {
-      load_rows(g, d_.dims, x_,
-                [this](std::ptrdiff_t i, std::ptrdiff_t k) { return d_.first(i, k); });
-    }
+    load_rows(g, d_.dims, d_.first, x_);
+    if (d_.mask) hide_masked(g);
     Lane<int> possible;
     for (int l = 0; l < kLanes; ++l) possible[l] = 1;
     std::ptrdiff_t begin = 0;
@@ -59,7 +57,7 @@ class SoftmaxHead {
       for (int l = 0; l < kLanes; ++l) {
         const std::int64_t action = actions.discrete(g.row[l], c);
         const bool in_range = action >= 0 && action < choices;
-        action_[c][l] = in_range ? action : 0;
+        action_[c][l] = in_range ? static_cast<Index>(action) : 0;
         possible[l] &= in_range;
       }
     }
@@ -103,11 +101,12 @@ class SoftmaxHead {
     for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
       const std::ptrdiff_t end = begin + size(c);
       for (std::ptrdiff_t k = begin; k < end; ++k) {
+        const Index choice = static_cast<Index>(k - begin);
         Lane<T> column;
         for (int l = 0; l < kLanes; ++l) {
           const T p = p_[k][l];
           const T log_p = log_probability(x_[k][l], largest_[c][l], log_sum_[c][l]);
-          column[l] = w_logp[l] * log_probability_gradient(p, action_[c][l] == k - begin) +
+          column[l] = w_logp[l] * log_probability_gradient(p, action_[c][l] == choice) +
                       w_entropy[l] * entropy_gradient(p, log_p, entropy_[c][l]);
         }
         if (with_kl) {
@@ -143,7 +142,7 @@ class SoftmaxHead {
           const T p = unnormalized_probability(x_[k][l], largest_[c][l]);
           sum += static_cast<double>(p);
           // Rounding may leave the threshold just above the last sum: the last possible one stands.
-          if (p > T(0)) action_[c][l] = k - begin;
+          if (p > T(0)) action_[c][l] = static_cast<Index>(k - begin);
           if (sum > threshold) break;
         }
       }
@@ -162,7 +161,7 @@ class SoftmaxHead {
       for (int l = 0; l < kLanes; ++l) {
         std::ptrdiff_t best = begin;
         while (best + 1 < end && x_[best][l] != largest_[c][l]) ++best;
-        action_[c][l] = best - begin;
+        action_[c][l] = static_cast<Index>(best - begin);
       }
       begin = end;
     }
@@ -176,6 +175,13 @@ class SoftmaxHead {
 
  private:
   std::ptrdiff_t size(std::ptrdiff_t c) const { return d_.sizes ? d_.sizes[c] : d_.dims; }
+
+  void hide_masked(const Group& g) {
+    constexpr T kNever = -std::numeric_limits<T>::infinity();
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      for (int l = 0; l < kLanes; ++l) x_[k][l] = d_.mask(g.row[l], k) ? x_[k][l] : kNever;
+    }
+  }
 
   // Probabilities and entropy of one component, columns begin .. end - 1.
   void softmax(std::ptrdiff_t begin, std::ptrdiff_t end, Lane<T>& largest, Lane<T>& log_sum,
@@ -221,7 +227,7 @@ class SoftmaxHead {
   Lane<T>* largest_;  // [components] each
   Lane<T>* log_sum_;
   Lane<T>* entropy_;
-  Lane<std::int64_t>* action_;
+  Lane<Index>* action_;
   const Lane<T>* old_ = nullptr;  // [dims] probabilities of the old policy
 };
 

@@ -31,37 +31,30 @@ PPO_HD LogSlope<T> log_tanh_slope(T u) {
 inline constexpr double kNodeStep = 0.375;
 inline constexpr int kNodes = 16;  // on either side of 0
 inline constexpr double kNodeWeight[kNodes + 1] = {
-    0.14960335522368182, 0.13944566026934158, 0.11292653711326407, 0.07945374220473408,
-    0.04856909839845596, 0.02579485344762117, 0.011902369444194627, 0.004771568101144718,
-    0.0016619431552893154, 0.0005029195778047807, 0.0001322233809524391, 3.0202668223114588e-05,
+    0.14960335522368182,   0.13944566026934158,    0.11292653711326407,    0.07945374220473408,
+    0.04856909839845596,   0.02579485344762117,    0.011902369444194627,   0.004771568101144718,
+    0.0016619431552893154, 0.0005029195778047807,  0.0001322233809524391,  3.0202668223114588e-05,
     5.993902918020112e-06, 1.0334784745865311e-06, 1.5481766214931888e-07, 2.0149622449485932e-08,
-    2.2784560697977226e-09
-};
+    2.2784560697977226e-09};
 
 template <typename T>
 struct SquashedGaussian : Gaussian<T> {
   using typename Gaussian<T>::Action;
+  static constexpr bool kHasQuadrature = true;
 
-  // H = H(normal) + E[log(1 - tanh(u)^2)].
+  // Without the expectation in H = H(normal) + E[log(1 - tanh(u)^2)].
   PPO_HD static Terms<T> terms(T mean, T log_std, Action action) {
     Terms<T> result = Gaussian<T>::terms(mean, log_std, action);
     result.logp -= log_tanh_slope(action).value;
-    const T std = limited_exp(log_std);
-    T value = 0;
-    T first = 0;
-    T second = 0;
-    for (int j = -kNodes; j <= kNodes; ++j) {
-      const T weight = T(kNodeWeight[j < 0 ? -j : j]);
-      const T distance = std * T(kNodeStep * j);
-      const LogSlope<T> f = log_tanh_slope(mean + distance);
-      value += weight * f.value;
-      first += weight * f.derivative;
-      second += weight * (f.derivative * distance);
-    }
-    result.entropy += value;
-    result.entropy_first = first;
-    result.entropy_second += second;
     return result;
+  }
+
+  // What point j of the expectation adds to the entropy and its derivatives.
+  PPO_HD static Slope<T> node(T mean, T std, int j) {
+    const T weight = T(kNodeWeight[j < 0 ? -j : j]);
+    const T distance = std * T(kNodeStep * j);
+    const LogSlope<T> f = log_tanh_slope(mean + distance);
+    return {weight * f.value, weight * f.derivative, weight * (f.derivative * distance)};
   }
 };
 

@@ -14,10 +14,11 @@ struct Terms {
   T entropy_first, entropy_second;
 };
 
-// KL(old || new); derivatives are those of the new parameters.
+// A value with derivatives with respect to the first and second parameter; of KL(old || new) those
+// of the new ones.
 template <typename T>
-struct Divergence {
-  T kl;
+struct Slope {
+  T value;
   T first, second;
 };
 

@@ -116,8 +116,7 @@ struct Argument {
 
   void require_bool(const py::array& array) const {
     if (holds<bool>(array)) return;
-    type_error("must be bool, got " + dtype_text(array) + "; cast with " + name +
-               ".astype(bool)");
+    type_error("must be bool, got " + dtype_text(array) + "; cast with " + name + ".astype(bool)");
   }
 
   // As require_dtype, for an array that is written: casting it would lose the result.

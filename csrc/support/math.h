@@ -55,10 +55,18 @@ PPO_HD float log(float x) {
   return n * 0.693359375f + (2.0f * s + (s * z * p + n * -2.12194440e-4f));
 }
 
-// log(1 + x) of a finite x > -1, also where 1 + x rounds to 1.
+// log(1 + x) of 0 <= x <= 1, which is what softplus needs: 2 atanh(x / (2 + x)).
 PPO_HD float log1p(float x) {
-  const float u = 1.0f + x;
-  return log(u) + (x - (u - 1.0f)) / u;
+  const float s = x / (2.0f + x);
+  const float z = s * s;
+  float p = 2.0f / 15;
+  p = p * z + 2.0f / 13;
+  p = p * z + 2.0f / 11;
+  p = p * z + 2.0f / 9;
+  p = p * z + 2.0f / 7;
+  p = p * z + 2.0f / 5;
+  p = p * z + 2.0f / 3;
+  return 2.0f * s + s * z * p;
 }
 
 PPO_HD double exp(double x) { return std::exp(x); }

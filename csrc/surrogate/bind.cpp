@@ -54,8 +54,8 @@ void read_settings(const Arguments& from, LossCall<T>& call) {
   if (from.objective == "policy_gradient") {
     call.objective = Objective::kPolicyGradient;
   } else if (from.objective != "importance" && from.objective != "clipped") {
-    named("objective").value_error(
-        "must be policy_gradient, importance or clipped, got " + from.objective);
+    named("objective")
+        .value_error("must be policy_gradient, importance or clipped, got " + from.objective);
   }
   const bool clips = from.objective == "clipped";
   if (clips && from.clip_range.is_none()) {
@@ -69,15 +69,13 @@ void read_settings(const Arguments& from, LossCall<T>& call) {
     named(is_high ? "clip_range_high" : "dual_clip")
         .value_error("has no meaning without the clipped objective; pass clip_range");
   }
-  call.clip_range_values =
-      limit(named("clip_range_values"), from.clip_range_values, 0, "positive");
+  call.clip_range_values = limit(named("clip_range_values"), from.clip_range_values, 0, "positive");
   call.kl_coef = coefficient(named("kl_coef"), from.kl_coef);
   call.kl_hinge = coefficient(named("kl_hinge"), from.kl_hinge);
   call.kl_hinge_from = coefficient(named("kl_hinge_from"), from.kl_hinge_from);
   call.entropy_coef = coefficient(named("entropy_coef"), from.entropy_coef);
   call.value_coef = coefficient(named("value_coef"), from.value_coef);
-  call.normalize_advantages =
-      named("normalize_advantages").boolean(from.normalize_advantages);
+  call.normalize_advantages = named("normalize_advantages").boolean(from.normalize_advantages);
 }
 
 template <typename T>
@@ -175,8 +173,7 @@ py::tuple run(const Arguments& from, const DistributionArgument* dist,
   const bool shares = call.policy.dist.shares_second;
   const py::object first_gradient = output(true, first_shape, call.policy.first_gradient);
   const py::object second_gradient =
-      output(has_second,
-             shares ? std::vector<py::ssize_t>{call.policy.dist.dims} : first_shape,
+      output(has_second, shares ? std::vector<py::ssize_t>{call.policy.dist.dims} : first_shape,
              call.policy.second_gradient);
   const py::object values_gradient =
       output(call.values.data != nullptr, {call.batch}, call.values_gradient);
@@ -197,15 +194,18 @@ py::tuple run(const Arguments& from, const DistributionArgument* dist,
     }
   }
   if (problem.kind != Problem::kNone) refuse(from, dist, old, problem);
-  return py::make_tuple(loss, first_gradient, second_gradient, values_gradient, kl_gradient, stats);
+  py::array_t<T> rounded((std::vector<py::ssize_t>()));
+  *rounded.mutable_data() = static_cast<T>(loss);
+  return py::make_tuple(rounded, first_gradient, second_gradient, values_gradient, kl_gradient,
+                        stats);
 }
 
 py::tuple loss_of_distribution(const Arguments& from) {
   const DistributionArgument dist(from.function, "", from.policy);
   if (dist.batch() < 1) {
     const std::string name = dist.first_name();
-    Argument{from.function, name.c_str()}.value_error(
-        "must have at least one sample, got " + arrays::shape_text(dist.first));
+    Argument{from.function, name.c_str()}.value_error("must have at least one sample, got " +
+                                                      arrays::shape_text(dist.first));
   }
   std::optional<DistributionArgument> old;
   if (!from.old.is_none()) {
@@ -227,7 +227,8 @@ py::tuple loss_of_logp(const Arguments& from) {
   return (float32 ? &run<float> : &run<double>)(from, nullptr, nullptr, logp);
 }
 
-// (loss, d loss / d first parameter or logp, second or None, values or None, kl or None, stats)
+// (loss as an array of no dimensions, its gradients with respect to the first parameter or logp, to the
+// second, values and kl, each None where there is none, and the stats)
 py::tuple loss(const char* function, py::object policy, py::object actions, py::object old_dist,
                py::object old_logp, py::object advantages, py::object kl, py::object values,
                py::object returns, py::object old_values, py::object weights, py::object mask,
@@ -235,12 +236,29 @@ py::tuple loss(const char* function, py::object policy, py::object actions, py::
                py::object dual_clip, py::object clip_range_values, py::object kl_coef,
                py::object kl_hinge, py::object kl_hinge_from, py::object entropy_coef,
                py::object value_coef, py::object normalize_advantages) {
-  const Arguments from = {function,     policy,          actions,   old_dist,
-                          old_logp,     advantages,      kl,        values,
-                          returns,      old_values,      weights,   mask,
-                          objective,    clip_range,      clip_range_high, dual_clip,
-                          clip_range_values, kl_coef,    kl_hinge,  kl_hinge_from,
-                          entropy_coef, value_coef,      normalize_advantages};
+  const Arguments from = {function,
+                          policy,
+                          actions,
+                          old_dist,
+                          old_logp,
+                          advantages,
+                          kl,
+                          values,
+                          returns,
+                          old_values,
+                          weights,
+                          mask,
+                          objective,
+                          clip_range,
+                          clip_range_high,
+                          dual_clip,
+                          clip_range_values,
+                          kl_coef,
+                          kl_hinge,
+                          kl_hinge_from,
+                          entropy_coef,
+                          value_coef,
+                          normalize_advantages};
   return py::isinstance<py::tuple>(policy) ? loss_of_distribution(from) : loss_of_logp(from);
 }
 
@@ -255,9 +273,9 @@ void bind_surrogate(py::module_& m) {
         py::arg("old_dist"), py::arg("old_logp"), py::arg("advantages"), py::arg("kl"),
         py::arg("values"), py::arg("returns"), py::arg("old_values"), py::arg("weights"),
         py::arg("mask"), py::arg("objective"), py::arg("clip_range"), py::arg("clip_range_high"),
-        py::arg("dual_clip"), py::arg("clip_range_values"), py::arg("kl_coef"),
-        py::arg("kl_hinge"), py::arg("kl_hinge_from"), py::arg("entropy_coef"),
-        py::arg("value_coef"), py::arg("normalize_advantages"));
+        py::arg("dual_clip"), py::arg("clip_range_values"), py::arg("kl_coef"), py::arg("kl_hinge"),
+        py::arg("kl_hinge_from"), py::arg("entropy_coef"), py::arg("value_coef"),
+        py::arg("normalize_advantages"));
 }
 
 }  // namespace ppo

@@ -24,6 +24,12 @@ struct Shares {
   Lane<T> policy, value, entropy, kl;
 };
 
+Lane<double> equal_weights() {
+  Lane<double> result;
+  for (int l = 0; l < kLanes; ++l) result[l] = 1.0;
+  return result;
+}
+
 template <typename T>
 Shares<T> shares_of(const Lane<double>& weights, const LossCall<T>& a, double total,
                     double kl_weight) {
@@ -66,8 +72,8 @@ Lane<T> policy_terms(const LossCall<T>& a, const Group& g, const Lane<double>& w
     log_ratio[l] = -r.log;
     ratio[l] = r.value;
     k3[l] = kl_k3(r);
-    limited[l] = r.limited ? T(1) : T(0);
-    clipped[l] = (r.value < bounds.low) | (r.value > bounds.high) ? T(1) : T(0);
+    limited[l] = r.limited;
+    clipped[l] = is_outside(r, bounds);
   }
   if (a.objective == Objective::kPolicyGradient) {
     for (int l = 0; l < kLanes; ++l) {
@@ -172,8 +178,8 @@ void write_results(const LossCall<T>& a, const Sums& sums, double total, bool ha
   stats[kKl] = has_kl ? mean(sums.kl) : kNaN;
   const double beyond = has_kl ? hinge(a, stats[kKl]) : 0.0;
   *a.loss = stats[kPolicyLoss] + term(a.value_coef, stats[kValueLoss]) -
-            term(a.entropy_coef, stats[kEntropy]) +
-            (has_kl ? term(a.kl_coef, stats[kKl]) : 0.0) + term(a.kl_hinge, beyond * beyond);
+            term(a.entropy_coef, stats[kEntropy]) + (has_kl ? term(a.kl_coef, stats[kKl]) : 0.0) +
+            term(a.kl_hinge, beyond * beyond);
 }
 
 // The mean KL, on which the hinge's gradient depends.
@@ -211,6 +217,7 @@ Problem loss_of_distribution(const LossCall<T>& a, const Samples<T>& samples,
   Lane<T> logp;
   Lane<T> entropy;
   Lane<T> kl;
+  Shares<T> shares = shares_of(equal_weights(), a, samples.total(), kl_weight);
   for (std::ptrdiff_t first = 0; first < a.batch; first += kLanes) {
     const Group g = samples.group(first, weights);
     const std::ptrdiff_t bad = head.load(g);
@@ -224,7 +231,7 @@ Problem loss_of_distribution(const LossCall<T>& a, const Samples<T>& samples,
       head.divergence(old, kl);
       sums.kl.add(weights, kl);
     }
-    const Shares<T> shares = shares_of(weights, a, samples.total(), kl_weight);
+    if (!samples.even()) shares = shares_of(weights, a, samples.total(), kl_weight);
     const Lane<T> w_logp = policy_terms(a, g, weights, logp, shares.policy, moments, sums);
     sums.entropy.add(weights, entropy);
     if (a.values.data != nullptr) {
@@ -243,11 +250,12 @@ Problem loss_of_logp(const LossCall<T>& a, const Samples<T>& samples, const Mome
   const bool has_kl = a.kl.data != nullptr;
   Sums sums;
   Lane<double> weights;
+  Shares<T> shares = shares_of(equal_weights(), a, samples.total(), a.kl_coef);
   for (std::ptrdiff_t first = 0; first < a.batch; first += kLanes) {
     const Group g = samples.group(first, weights);
-    const Shares<T> shares = shares_of(weights, a, samples.total(), a.kl_coef);
-    const Lane<T> w_logp = policy_terms(a, g, weights, load_lane(g, a.policy.logp), shares.policy,
-                                        moments, sums);
+    if (!samples.even()) shares = shares_of(weights, a, samples.total(), a.kl_coef);
+    const Lane<T> w_logp =
+        policy_terms(a, g, weights, load_lane(g, a.policy.logp), shares.policy, moments, sums);
     store_column(g, 1, 0, w_logp, a.policy.first_gradient);
     if (!has_kl) continue;
     sums.kl.add(weights, load_lane(g, a.kl));
@@ -262,8 +270,8 @@ Problem loss(const LossCall<T>& a) {
   Samples<T> samples(a.batch, a.weights, a.mask);
   const Problem problem = samples.count();
   if (problem.kind != Problem::kNone) return problem;
-  const Moments moments = a.normalize_advantages ? moments_of(samples, a.batch, a.advantages)
-                                                 : Moments{0.0, 1.0};
+  const Moments moments =
+      a.normalize_advantages ? moments_of(samples, a.batch, a.advantages) : Moments{0.0, 1.0};
   if (a.policy.dist.batch == 0) return loss_of_logp(a, samples, moments);
   return with_head<T>(a.policy.dist.family, [&]<typename Head>() -> Problem {
     return loss_of_distribution<T, Head>(a, samples, moments);

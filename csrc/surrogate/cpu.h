@@ -60,7 +60,7 @@ struct LossCall {
   View1<const bool> mask;
 
   Objective objective = Objective::kImportance;
-  double ratio_low = 0;   // bounds of r; infinite: none
+  double ratio_low = 0;  // bounds of r; infinite: none
   double ratio_high = 0;
   double dual_clip = 0;          // infinite: none
   double clip_range_values = 0;  // infinite: none

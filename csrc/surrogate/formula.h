@@ -17,9 +17,9 @@ inline constexpr double kMostLogRatio = 60.0;
 
 template <typename T>
 struct Ratio {
-  T log;         // within +-kMostLogRatio
-  T value;       // exp(log)
-  bool limited;  // the true log-ratio was beyond the limit, or of two impossible actions
+  T log;      // within +-kMostLogRatio
+  T value;    // exp(log)
+  T limited;  // 1 if the true log-ratio was beyond the limit, or of two impossible actions; else 0
 };
 
 template <typename T>
@@ -30,7 +30,8 @@ PPO_HD Ratio<T> importance_ratio(T logp, T old_logp) {
   const T inside = below > kMost ? kMost : below;
   // (-inf) - (-inf) is a NaN that means 0; any other NaN stays one.
   const T log = inside == inside ? inside : (logp == old_logp ? T(0) : inside);
-  return {log, math::exp(log), !(difference >= -kMost && difference <= kMost)};
+  const T limited = difference <= kMost ? T(0) : T(1);
+  return {log, math::exp(log), difference >= -kMost ? limited : T(1)};
 }
 
 template <typename T>
@@ -59,10 +60,16 @@ PPO_HD Surrogate<T> clipped_surrogate(const Ratio<T>& ratio, T advantage, const 
   const T limited = clipped * advantage;
   const bool takes_plain = (plain < limited) | (clipped == r);
   const bool takes_dual = (advantage < T(0)) & (r > bounds.dual_clip);
+  const bool has_gradient = takes_plain & !takes_dual & (ratio.limited == T(0));
   const T value = takes_plain ? plain : limited;
-  const T gradient = takes_plain ? plain : T(0);
-  return {takes_dual ? bounds.dual_clip * advantage : value,
-          (takes_dual | ratio.limited) ? T(0) : gradient};
+  return {takes_dual ? bounds.dual_clip * advantage : value, has_gradient ? plain : T(0)};
+}
+
+// 1 if the ratio is beyond a bound, else 0.
+template <typename T>
+PPO_HD T is_outside(const Ratio<T>& ratio, const Bounds<T>& bounds) {
+  const T above = ratio.value > bounds.high ? T(1) : T(0);
+  return ratio.value < bounds.low ? T(1) : above;
 }
 
 // logp A. An action that cannot be taken has neither a value nor a gradient.

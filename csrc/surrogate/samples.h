@@ -43,7 +43,7 @@ class Samples {
   // The group from sample `first` on and the weights of its lanes.
   Group group(std::ptrdiff_t first, Lane<double>& weights) const {
     Group g = whole_group(first, batch_);
-    for (int l = 0; l < kLanes; ++l) weights[l] = g.counts[l] ? 1.0 : 0.0;
+    for (int l = 0; l < kLanes; ++l) weights[l] = l < g.size ? 1.0 : 0.0;
     if (even()) return g;
     g.contiguous = false;
     for (int l = 0; l < g.size; ++l) {

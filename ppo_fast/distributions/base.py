@@ -96,7 +96,8 @@ class Distribution:
         parameters = self._parameters()
         if isinstance(parameters.first, np.ndarray):
             return _core.evaluate(parameters, actions)
-        return _torch(self, "evaluate").evaluate(parameters, actions)
+        result: tuple[Array, Array] = _torch(self, "evaluate").evaluate(parameters, actions)
+        return result
 
     def kl(self, other: "Distribution") -> Array:
         """KL(self || other) [B], exact, for a distribution of the same class and shape.

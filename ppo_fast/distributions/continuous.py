@@ -44,8 +44,8 @@ class SquashedGaussian(Distribution):
 
     The entropy has no closed form: H(normal) + E[log(1 - tanh(u)^2)], with the expectation by the
     trapezoid rule at 33 points from -6 to 6 standard deviations, whose gradient is exact. Its error
-    is below 2e-10, 6e-9, 2e-6 and 1e-3 for standard deviations of 0.1, 1, 2 and 4 at any mean. (-logp
-    of one sample, which is often used instead, has a gradient with mean zero.)
+    is below 2e-10, 6e-9, 2e-6 and 1e-3 for standard deviations of 0.1, 1, 2 and 4 at any mean.
+    (-logp of one sample, which is often used instead, has a gradient with mean zero.)
     The KL divergence of two of them is that of their normals.
 
     Attributes:

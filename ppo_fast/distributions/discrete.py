@@ -11,8 +11,8 @@ class Categorical(Distribution):
     """One of A actions per row; actions are int64 [B].
 
     Attributes:
-        logits: [B, A] unnormalised log-probabilities. A logit of -infinity is an action that is never
-            taken; it gets no gradient.
+        logits: [B, A] unnormalised log-probabilities. A logit of -infinity is an action that is
+            never taken; it gets no gradient.
         mask: bool [B, A] or None: True where an action is allowed. A row must allow one.
     """
 
