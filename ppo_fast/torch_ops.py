@@ -92,7 +92,7 @@ def loss(
             raise
         return _Attach.apply(first, second, values, kl, value, gradients), from_numpy(row)  # type: ignore[no-untyped-call]
     _require_loss_tensors(function, family, tensors)
-    result: tuple[Tensor, Tensor] = _Loss.apply(*tensors, *form)  # type: ignore[no-untyped-call]
+    result: tuple[Tensor, Tensor] = _Loss.apply(*_distinct(tensors), *form)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -137,7 +137,7 @@ class _Attach(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph: torch refuses second derivatives
-            return once_differentiable(_scaled)(ctx, outer)  # type: ignore[no-any-return]
+            return once_differentiable(_scaled)(ctx, outer)
         return _scaled(ctx, outer)
 
 
@@ -230,6 +230,8 @@ def kl(old: Parameters, new: Parameters) -> Tensor:
     name = _NAMES[new.family]
     names = (f"other.{name}", "other.log_std", "other.mask", name, "log_std", "dist.mask")
     _require_tensors("kl", names, tensors)
+    if is_compiling():
+        tensors = _distinct(tensors)
     result: Tensor = _Kl.apply(*tensors, new.family, new.nvec, old.nvec)  # type: ignore[no-untyped-call]
     return result
 
@@ -282,6 +284,15 @@ def _like_or_empty(like: Tensor, tensor: Tensor | None) -> Tensor:
 
 def _is_eager(tensors: tuple[Any, ...]) -> bool:
     return _PLAIN.issuperset(map(type, tensors)) and not is_compiling()
+
+
+def _distinct(tensors: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The tensors, each a different object: Dynamo takes none twice (the mask of both policies)."""
+    result: list[Any] = []
+    for x in tensors:
+        is_repeated = x is not None and any(x is y for y in result)
+        result.append(x.view_as(x) if is_repeated else x)
+    return tuple(result)
 
 
 def _arrays_by_method(tensors: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Sampling from Categorical, with NumPy alone."""
+"""Sampling from Categorical with NumPy alone; the other families are in test_distributions_sampling."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def log_softmax(logits):
 @pytest.mark.parametrize("rows", [1, 7, 300])
 def test_logp_is_log_softmax(rows, num_actions, scale, deterministic):
     logits = random_logits(1, rows, num_actions, scale)
-    actions, logp = Categorical(logits).sample(seed=3, step=4, deterministic=deterministic)
+    actions, logp, _ = Categorical(logits).sample(seed=3, step=4, deterministic=deterministic)
     assert actions.dtype == np.int64
     assert logp.dtype == np.float32
     assert actions.shape == logp.shape == (rows,)
@@ -60,7 +60,7 @@ def assert_frequencies(logits, probabilities):
     rows = 20_000
     logits = np.tile(logits.astype(np.float32), (rows, 1))
     # Drawn over environments of one step, and over steps of one environment.
-    actions, _ = Categorical(logits).sample(seed=5, step=6)
+    actions, _, _ = Categorical(logits).sample(seed=5, step=6)
     one = Categorical(logits[:1])
     by_step = np.array([one.sample(seed=5, step=step)[0][0] for step in range(rows)])
     for drawn in (actions, by_step):
@@ -73,8 +73,8 @@ def assert_frequencies(logits, probabilities):
 def test_neighbouring_draws_are_independent():
     # Pairs of (environment i, environment i + 1) and of (step, step + 1): four equal counts.
     logits = np.zeros((20_001, 2), np.float32)
-    first, _ = Categorical(logits).sample(seed=1, step=0)
-    second, _ = Categorical(logits).sample(seed=1, step=1)
+    first, _, _ = Categorical(logits).sample(seed=1, step=0)
+    second, _, _ = Categorical(logits).sample(seed=1, step=1)
     for pairs in (2 * first[:-1] + first[1:], 2 * first[:-1] + second[:-1]):
         chi_square = ((np.bincount(pairs, minlength=4) - 5000) ** 2 / 5000).sum()
         assert chi_square < CHI_SQUARE_BOUNDS[3]
@@ -82,8 +82,8 @@ def test_neighbouring_draws_are_independent():
 
 def test_same_place_same_draws():
     dist = Categorical(random_logits(4, 100, 5))
-    first, first_logp = dist.sample(seed=1, step=2, first_id=3)
-    again, again_logp = dist.sample(seed=1, step=2, first_id=3)
+    first, first_logp, _ = dist.sample(seed=1, step=2, first_id=3)
+    again, again_logp, _ = dist.sample(seed=1, step=2, first_id=3)
     assert first.tobytes() == again.tobytes()
     assert first_logp.tobytes() == again_logp.tobytes()
 
@@ -94,8 +94,8 @@ def test_same_place_same_draws():
 def test_other_place_other_draws(other):
     dist = Categorical(np.zeros((100, 2), np.float32))
     place = {"seed": 1, "step": 2, "first_id": 0}
-    first, _ = dist.sample(**place)
-    second, _ = dist.sample(**place | other)
+    first, _, _ = dist.sample(**place)
+    second, _, _ = dist.sample(**place | other)
     # About half of 100 fair coins differ: 20 to 80 is 6 standard deviations.
     assert 20 < (first != second).sum() < 80
 
@@ -104,9 +104,9 @@ def test_other_place_other_draws(other):
 @pytest.mark.parametrize("step", [0, 2**40])
 def test_rows_belong_to_environments(seed, step):
     logits = random_logits(5, 40, 4)
-    actions, logp = Categorical(logits).sample(seed=seed, step=step, first_id=1000)
+    actions, logp, _ = Categorical(logits).sample(seed=seed, step=step, first_id=1000)
     for i in range(40):
-        action, row_logp = Categorical(logits[i : i + 1]).sample(
+        action, row_logp, _ = Categorical(logits[i : i + 1]).sample(
             seed=seed, step=step, first_id=1000 + i
         )
         assert action[0] == actions[i]
@@ -115,9 +115,9 @@ def test_rows_belong_to_environments(seed, step):
 
 def test_deterministic_takes_the_first_most_probable_action():
     logits = np.array([[0, 3, 3], [1, 0, -1], [-np.inf, -5, -4], [2, 2, 2]], np.float32)
-    actions, _ = Categorical(logits).sample(seed=0, step=0, deterministic=True)
+    actions, _, _ = Categorical(logits).sample(seed=0, step=0, deterministic=True)
     assert actions.tolist() == [1, 0, 2, 0]
-    again, _ = Categorical(logits).sample(seed=8, step=9, deterministic=True)
+    again, _, _ = Categorical(logits).sample(seed=8, step=9, deterministic=True)
     assert again.tolist() == actions.tolist()
 
 
@@ -125,7 +125,7 @@ def test_impossible_actions_are_never_drawn():
     # Before, between and behind the possible ones; then exp(-200), which is 0 in float32.
     for lowest in (-np.inf, -200.0):
         row = np.array([lowest, 0, lowest, 1, lowest], np.float32)
-        actions, logp = Categorical(np.tile(row, (20_000, 1))).sample(seed=2, step=0)
+        actions, logp, _ = Categorical(np.tile(row, (20_000, 1))).sample(seed=2, step=0)
         assert set(actions.tolist()) == {1, 3}
         assert np.isfinite(logp).all()
 
@@ -133,7 +133,7 @@ def test_impossible_actions_are_never_drawn():
 def test_only_possible_action():
     logits = np.full((500, 3), -np.inf, np.float32)
     logits[:, 1] = -1e30
-    actions, logp = Categorical(logits).sample(seed=0, step=0)
+    actions, logp, _ = Categorical(logits).sample(seed=0, step=0)
     assert (actions == 1).all()
     assert (logp == 0).all()
 
@@ -161,13 +161,13 @@ def test_rows_that_are_no_distribution(row, deterministic):
 
 
 def test_no_rows():
-    actions, logp = Categorical(np.zeros((0, 3), np.float32)).sample(seed=0, step=0)
+    actions, logp, _ = Categorical(np.zeros((0, 3), np.float32)).sample(seed=0, step=0)
     assert actions.shape == logp.shape == (0,)
 
 
 def test_sample_into():
     dist = Categorical(random_logits(7, 30, 4))
-    expected, expected_logp = dist.sample(seed=1, step=2)
+    expected, expected_logp, _ = dist.sample(seed=1, step=2)
     # Columns of a rollout: every element is written, nothing between them is.
     actions = np.full((30, 3), -1)
     logp = np.full((30, 3), np.nan, np.float32)
@@ -193,7 +193,7 @@ def test_strides_change_no_draw():
 @pytest.mark.parametrize("rows", [1, 16, 33, 500])
 def test_ratio_of_a_fresh_policy_is_exactly_one(rows, num_actions):
     logits = random_logits(9, rows, num_actions)
-    actions, logp = Categorical(logits).sample(seed=0, step=0)
+    actions, logp, _ = Categorical(logits).sample(seed=0, step=0)
     column = np.ones(rows, np.float32)
     _, stats = ppo_fast.ppo_loss(
         Categorical(logits),
@@ -214,13 +214,12 @@ def test_ratio_of_a_fresh_policy_is_exactly_one(rows, num_actions):
 @pytest.mark.parametrize(
     ("logits", "error", "message"),
     [
-        (np.zeros((4, 3)), TypeError, r"must be float32, got float64; cast with logits\.astype"),
-        (np.zeros((4, 3), int), TypeError, "must be float32, got int64"),
-        (np.zeros((4, 3), np.float16), TypeError, "must be float32, got float16"),
+        (np.zeros((4, 3), int), TypeError, "must be float32 or float64, got int64; cast with"),
+        (np.zeros((4, 3), np.float16), TypeError, "must be float32 or float64, got float16"),
         ([[0.0, 1.0]] * 4, TypeError, "must be .*, got list"),
-        (np.zeros(3, np.float32), ValueError, r"must have shape \(N, actions\), got \(3,\)"),
-        (np.zeros((1, 2, 3), np.float32), ValueError, r"must have shape \(N, .*, got \(1, 2, 3\)"),
-        (np.zeros((4, 0), np.float32), ValueError, r"must have shape \(N, .*, got \(4, 0\)"),
+        (np.zeros(3, np.float32), ValueError, r"must have shape \(B, actions\), got \(3,\)"),
+        (np.zeros((1, 2, 3), np.float32), ValueError, r"must have shape \(B, .*, got \(1, 2, 3\)"),
+        (np.zeros((4, 0), np.float32), ValueError, r"must have shape \(B, .*, got \(4, 0\)"),
     ],
 )
 def test_errors_of_logits(logits, error, message):

@@ -46,8 +46,9 @@ class Distribution:
     def _parameters(self) -> Parameters:
         raise NotImplementedError
 
-    def _actions_shape(self) -> tuple[int, ...]:
-        return tuple(self._parameters().first.shape)
+    def _actions_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of actions for first parameters of this one."""
+        return shape
 
     def sample(
         self, *, seed: int, step: int, first_id: int = 0, deterministic: bool = False
@@ -117,11 +118,11 @@ class Distribution:
     def _sample(
         self, seed: int, step: int, first_id: int, deterministic: bool, sample_freq: int
     ) -> Sample:
-        first = self._parameters().first
-        dtype = first.dtype if isinstance(first, np.ndarray) else to_numpy(first).dtype
-        rows = len(first)
-        actions = np.empty(self._actions_shape(), np.int64 if self._discrete else dtype)
-        logp, entropy = np.empty(rows, dtype), np.empty(rows, dtype)
+        first = to_numpy(self._parameters().first)
+        dtype = getattr(first, "dtype", None)  # _core complains about what is no array
+        shape = np.shape(first)
+        actions = np.empty(self._actions_shape(shape), np.int64 if self._discrete else dtype)
+        logp, entropy = np.empty(shape[:1], dtype), np.empty(shape[:1], dtype)
         self._sample_into(actions, logp, entropy, seed, step, first_id, deterministic, sample_freq)
         return Sample(actions, logp, entropy)
 

@@ -106,9 +106,6 @@ class StateDependentNoise(Distribution):
     def _parameters(self) -> Parameters:
         return self.gaussian()._parameters()
 
-    def _actions_shape(self) -> tuple[int, ...]:
-        return tuple(self.mean.shape)
-
     def sample(
         self,
         *,

@@ -25,8 +25,8 @@ class Categorical(Distribution):
     def _parameters(self) -> Parameters:
         return Parameters(self._family, self.logits, None, self.mask)
 
-    def _actions_shape(self) -> tuple[int, ...]:
-        return (len(self.logits),)
+    def _actions_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[:1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +50,8 @@ class MultiCategorical(Distribution):
     def _parameters(self) -> Parameters:
         return Parameters(self._family, self.logits, None, self.mask, self.nvec)
 
-    def _actions_shape(self) -> tuple[int, ...]:
-        return (len(self.logits), len(self.nvec))
+    def _actions_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape[:1], len(self.nvec))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
