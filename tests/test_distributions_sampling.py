@@ -1,5 +1,6 @@
 """Draws of every family, with NumPy alone: moments, places, outputs, errors."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -165,8 +166,8 @@ def test_a_draw_is_a_pure_function_of_its_place(name, dtype):
 
 def rows_of(dist, rows):
     values = []
-    for name in type(dist).__dataclass_fields__:
-        value = getattr(dist, name)
+    for field in dataclasses.fields(dist):
+        value = getattr(dist, field.name)
         keeps = value is None or isinstance(value, tuple) or len(value) != 70
         values.append(value if keeps else value[rows])
     return type(dist)(*values)

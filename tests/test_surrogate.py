@@ -4,7 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from test_surrogate_numpy import COEFS, at_bound, gradients_of, random_batch, reference_of
+from test_surrogate_numpy import (
+    COEFS,
+    assert_equal_stats,
+    at_bound,
+    gradients_of,
+    random_batch,
+    reference_of,
+)
 from test_surrogate_numpy import loss_of as numpy_loss_of
 
 import ppo_fast
@@ -87,7 +94,7 @@ def test_equals_reference(size, num_actions, dtype, tolerance, normalize_advanta
         normalize_advantages=normalize_advantages,
     )
     # Terms of both signs may add up to nearly 0: `abs` allows for terms of about 1.
-    close = {"rel": tolerance, "abs": tolerance / 100, "nan_ok": size == 1}
+    close = {"rel": tolerance, "abs": tolerance / 100, "nan_ok": True}
     assert loss.dtype == dtype
     assert loss.shape == ()
     assert loss.item() == pytest.approx(expected, **close)
@@ -122,7 +129,7 @@ def test_torch_and_numpy_agree_bitwise(dtype):
     loss, stats = loss_of(batch)
     expected, expected_stats = numpy_loss_of(arrays)
     assert loss.item() == torch.tensor(expected, dtype=dtype).item()
-    assert {name: value.item() for name, value in stats.items()} == expected_stats
+    assert_equal_stats({name: value.item() for name, value in stats.items()}, expected_stats)
     for a, b in zip(gradients(loss, batch), gradients_of(arrays), strict=True):
         assert a.numpy().tobytes() == b.tobytes()
 
@@ -298,19 +305,6 @@ def test_inputs_are_not_written():
         assert torch.equal(tensor, before[name]), name
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("normalize_advantages", [False, True])
-def test_operator(dtype, normalize_advantages):
-    import ppo_fast.torch_ops  # noqa: F401 (registers the operator)
-
-    batch = {name: x.detach() for name, x in random_tensors(16, 20, 3, dtype).items()}
-    names = ("logits", "values", "actions", "old_logp", "advantages", "returns")
-    torch.library.opcheck(
-        torch.ops.ppo_fast.categorical_ppo_loss.default,
-        (*(batch[name] for name in names), 0.2, 0.01, 0.5, normalize_advantages),
-    )
-
-
 # Dynamo itself makes an autograd.Function and meant to silence the warning about that.
 @pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
 def test_compiles_to_one_graph():
@@ -328,7 +322,7 @@ def test_compiles_to_one_graph():
     assert torch.equal(loss, expected)
     assert stats.keys() == expected_stats.keys()
     for name, value in stats.items():
-        assert torch.equal(value, expected_stats[name]), name
+        torch.testing.assert_close(value, expected_stats[name], rtol=0, atol=0, equal_nan=True)
     for a, b in zip(gradients(loss, batch), gradients(expected, batch), strict=True):
         assert torch.equal(a, b)
 
@@ -347,7 +341,8 @@ def test_compiles_to_one_graph():
         ("values", lambda x: x.float(), "must be float64 like logits, got float32"),
         ("values", lambda x: x.bfloat16(), "must be float64 like logits, got bfloat16"),
         ("returns", lambda x: x.half(), "must be float64 like logits, got float16"),
-        ("returns", lambda _: None, "must be .*, got NoneType"),
+        ("advantages", lambda _: None, "is missing, got None"),
+        ("old_logp", lambda _: None, "is missing, got None"),
     ],
 )
 def test_type_errors(name, change, message):
@@ -359,8 +354,8 @@ def test_type_errors(name, change, message):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("logits", lambda x: x[0], r"must have shape \(B, actions\) .*, got \(3,\)"),
-        ("logits", lambda x: x[:0], r"must have .* at least one sample .*, got \(0, 3\)"),
+        ("logits", lambda x: x[0], r"must have shape \(B, actions\), got \(3,\)"),
+        ("logits", lambda x: x[:0], r"must have at least one sample, got \(0, 3\)"),
         ("actions", lambda x: x[:, None], r"must have shape \(4,\) .*, got \(4, 1\)"),
         ("actions", lambda x: x + 3, r"must be in \[0, 3\), got . for sample 0"),
         ("actions", lambda x: x - 3, r"must be in \[0, 3\), got -. for sample 0"),
@@ -368,6 +363,7 @@ def test_type_errors(name, change, message):
         ("advantages", lambda x: x[:, None], r"must have shape \(4,\) .*, got \(4, 1\)"),
         ("values", lambda x: x[:, None], r"must have shape \(4,\) .*, got \(4, 1\)"),
         ("returns", lambda x: x[1:], r"must have shape \(4,\) .*, got \(3,\)"),
+        ("returns", lambda _: None, "is missing; the value loss needs values and returns"),
     ],
 )
 def test_value_errors(name, change, message):
@@ -382,9 +378,9 @@ def test_clip_range_must_be_positive(clip_range):
         loss_of(random_tensors(20, 4, 3), clip_range=clip_range)
 
 
-def test_dist_must_be_categorical():
+def test_dist_must_be_one_of_ours():
     batch = random_tensors(21, 4, 3)
     logits = batch.pop("logits")
     for dist in (logits, torch.distributions.Categorical(logits=logits)):
-        with pytest.raises(TypeError, match=r"^ppo_loss: dist must be a .*Categorical, got "):
+        with pytest.raises(TypeError, match=r"^ppo_loss: dist must be one of .*, got "):
             ppo_fast.ppo_loss(dist, **batch, **COEFS)
