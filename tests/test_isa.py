@@ -18,7 +18,6 @@ import hashlib
 import numpy as np
 
 import ppo_fast
-from ppo_fast import _core
 
 rng = np.random.default_rng(0)
 
@@ -30,31 +29,6 @@ def report(name, arrays):
     print(name, digest.hexdigest())
 
 
-def losses(dtype):
-    for size in (1, 15, 16, 17, 256):
-        for num_actions in (1, 2, 3, 18):
-            logits = 3 * rng.normal(size=(size, num_actions)).astype(dtype)
-            columns = rng.normal(size=(4, size)).astype(dtype)
-            actions = rng.integers(0, num_actions, size)
-            for normalize in (False, True):
-                loss, *rest = _core.categorical_ppo_loss(
-                    logits, actions, *columns, 0.2, 0.01, 0.5, normalize
-                )
-                yield np.float64(loss)
-                yield from rest
-
-
-def samples():
-    for rows, num_actions in [(1, 2), (33, 3), (1000, 18)]:
-        logits = 5 * rng.normal(size=(rows, num_actions)).astype(np.float32)
-        for greedy in (False, True):
-            actions = np.empty(rows, np.int64)
-            logp = np.empty(rows, np.float32)
-            _core.categorical_sample(logits, 1, 2, 3, greedy, actions, logp)
-            yield actions
-            yield logp
-
-
 def steps():
     env = ppo_fast.make_vec("CartPole-v1", 200, num_threads=1)
     yield env.reset(seed=0)[0]
@@ -63,9 +37,6 @@ def steps():
 
 
 print("isa", ppo_fast.build_info()["isa"])
-report("categorical_ppo_loss_float32", losses(np.float32))
-report("categorical_ppo_loss_float64", losses(np.float64))
-report("categorical_sample", samples())
 report("cartpole", steps())
 """
 
@@ -80,9 +51,12 @@ def run(isa, *arguments):
 
 
 def digests(isa):
-    """Digests by kernel, of the script above and of the advantage functions."""
+    """Digests by kernel, of the script above and of the other files of digests."""
     result = {}
-    for arguments in (["-c", SCRIPT], [Path(__file__).with_name("advantage_digests.py")]):
+    files = [
+        Path(__file__).with_name(f"{name}_digests.py") for name in ("advantage", "distribution")
+    ]
+    for arguments in (["-c", SCRIPT], *([file] for file in files)):
         done = run(isa, *arguments)
         assert done.returncode == 0, done.stderr
         lines = dict(line.split() for line in done.stdout.splitlines())
@@ -101,7 +75,9 @@ def test_every_instruction_set_gives_the_same_bits(isa, generic_digests):
     best = ppo_fast.build_info()["best_isa"]
     if ISAS.index(isa) > ISAS.index(best):
         pytest.skip(f"{isa} is more than this build or processor has: {best}")
-    assert {"cartpole", "gae_float32", "token_gae_float64"} <= set(generic_digests)
+    assert {"cartpole", "gae_float32", "loss_float32", "sample", "token_gae_float64"} <= set(
+        generic_digests
+    )
     assert digests(isa) == generic_digests
 
 
