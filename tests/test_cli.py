@@ -129,7 +129,7 @@ def test_installed_command():
         ("eval run --episodes 0", "--episodes must be at least 1, got 0"),
         ("eval run --seed -1", "--seed must not be negative, got -1"),
         ("eval run --episode 3", r"did you mean --episodes\?$"),
-        ("bench frob", "unknown benchmark 'frob'; there are advantage, envs, train and all"),
+        ("bench frob", "unknown benchmark 'frob'; there are advantage, envs, surrogate, train and all"),
         ("bench envs --seconds 0", "--seconds must be positive, got 0"),
         ("info all", "takes no arguments, got all"),
     ],
