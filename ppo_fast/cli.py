@@ -1,4 +1,4 @@
-"""The `ppo-fast` command: train, eval, bench, info.
+"""The `ppo-fast` command: train, eval, ladder, bench, info.
 
 Errors are one line on standard error; exit status 2 for wrong usage, 1 for other errors, 130 after
 Ctrl-C.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ppo_fast.config import TrainConfig
-from ppo_fast.extras import require
+from ppo_fast.extras import require, require_train
 
 _OVERVIEW = """\
 usage: ppo-fast COMMAND ...
@@ -25,6 +25,7 @@ usage: ppo-fast COMMAND ...
   train ENV           train an agent, e.g. ppo-fast train CartPole-v1
   train --resume RUN  go on with a run that was stopped
   eval RUN            play episodes of a trained agent on Gymnasium's own environment
+  ladder ENV          train every step from policy gradient to PPO2, and compare them
   bench [NAME]        measure throughput against what else is installed
   info                version, compiler, instruction set, CUDA, threads
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "eval": _eval,
+        "ladder": _ladder,
         "bench": _bench,
         "info": _info,
     }
@@ -132,8 +134,7 @@ class _EvalOptions:
     """Write the first episode as an mp4 into the run's folder."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 1:
-            raise ValueError(f"--episodes must be at least 1, got {self.episodes}")
+        _check_at_least_1(self, "episodes")
         if self.seed < 0:
             raise ValueError(f"--seed must not be negative, got {self.seed}")
 
@@ -167,9 +168,86 @@ def _eval(args: list[str]) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
+class _LadderOptions:
+    rungs: str | None = None
+    """Which, with commas between them; all by default: policy-gradient, baseline, credit, discount,
+    critic, importance, trpo, kl-penalty, clip."""
+    seeds: int = 3
+    """How many seeds, from 1 on."""
+    total_steps: int | None = None
+    """Environment steps of each run; None for those of ppo-clip's preset. No run stops early."""
+    jobs: int | None = None
+    """Runs at a time, each in a process of its own; None for one per processor."""
+    out: Path | None = None
+    """Folder, of which the same command goes on with what is there; None for runs/ladder-<env>."""
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(self, "seeds", "total_steps", "jobs")
+
+
+def _ladder(args: list[str]) -> int:
+    env_id = None
+    if args and not args[0].startswith("-"):
+        env_id, *args = args
+    options: _LadderOptions = _parse(
+        _LadderOptions,
+        args,
+        "ladder ENV",
+        description="Train every rung of the ladder from policy gradient to PPO2 with the same "
+        "seeds and steps; leave ladder.png, ladder.md, ladder.csv and the runs.",
+    )
+    if env_id is None:
+        raise UsageError("give an environment first, e.g. ppo-fast ladder CartPole-v1")
+    require_train()
+    from ppo_fast.envs import require_known
+    from ppo_fast.training.ladder import ladder
+    from ppo_fast.training.rungs import find_rungs
+
+    rungs = None if options.rungs is None else options.rungs.replace(",", " ").split()
+    with _usage_errors():
+        require_known(env_id)
+        find_rungs(rungs)
+    result = ladder(
+        env_id,
+        rungs=rungs,
+        seeds=options.seeds,
+        total_steps=options.total_steps,
+        jobs=options.jobs,
+        out=options.out,
+        progress=True,
+    )
+    if result.table is not None:
+        _print_markdown(result.table)
+        print(f"{result.out}/  ladder.png  ladder.md  ladder.csv")
+    return _report_failures(result.failures, "ladder")
+
+
+def _report_failures(failures: dict[str, str], command: str) -> int:
+    """A line of errors per run that failed."""
+    for name, error in failures.items():
+        _fail(f"{name} failed: {error}", 1, command)
+    return 1 if failures else 0
+
+
+def _print_markdown(text: str) -> None:
+    """Markdown, drawn as wide as a terminal is; as it stands elsewhere."""
+    if sys.stdout.isatty():
+        require("rich.console").Console().print(require("rich.markdown").Markdown(text))
+    else:
+        print(text)
+
+
+def _check_at_least_1(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
 class _BenchOptions:
     name: str = "all"
-    """What to measure: advantage, envs, train or all."""
+    """What to measure: advantage, envs, train or all; presets has options of its own."""
     seconds: float = 1.0
     """How long to measure each entry of advantage and envs; train takes whole runs."""
 
@@ -177,13 +255,53 @@ class _BenchOptions:
         from ppo_fast.bench import BENCHMARKS
 
         if self.name != "all" and self.name not in BENCHMARKS:
-            known = ", ".join(BENCHMARKS)
+            known = ", ".join([*BENCHMARKS, "presets"])
             raise ValueError(f"unknown benchmark {self.name!r}; there are {known} and all")
         if not self.seconds > 0:
             raise ValueError(f"--seconds must be positive, got {self.seconds}")
 
 
+@dataclasses.dataclass(frozen=True)
+class _PresetsOptions:
+    only: str | None = None
+    """One environment; None for all that have a preset."""
+    algorithm: str | None = None
+    """One algorithm; None for all that have a preset."""
+    seeds: int = 5
+    """How many seeds, from 1 on."""
+    jobs: int | None = None
+    """Runs at a time, each in a process of its own; None for one per processor."""
+    runs: Path = Path("runs/presets")
+    """Folder of the runs, of which the same command goes on with what is there."""
+    out: Path | None = None
+    """Where to write the scores, as .json; None for nowhere."""
+    document: Path | None = None
+    """Markdown file whose table of scores is written anew, e.g. docs/results.md; None for none."""
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(self, "seeds", "jobs")
+
+
+def _bench_presets(args: list[str]) -> int:
+    options: _PresetsOptions = _parse(
+        _PresetsOptions,
+        args,
+        "bench presets",
+        description="Train every preset with several seeds and evaluate it greedily on "
+        "Gymnasium's own environment.",
+    )
+    require_train()
+    from ppo_fast.bench.presets import bench_presets, choose_presets
+
+    with _usage_errors():
+        choose_presets(options.only, options.algorithm)
+    failures = bench_presets(**vars(options))
+    return _report_failures(failures, "bench presets")
+
+
 def _bench(args: list[str]) -> int:
+    if args[:1] == ["presets"]:
+        return _bench_presets(args[1:])
     # The name is given as in `ppo-fast bench envs`; tyro has no optional positional arguments.
     if args and not args[0].startswith("-"):
         args = ["--name", *args]

@@ -5,13 +5,33 @@ import math
 import numbers
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self, get_args, get_origin, get_type_hints
 
-ALGORITHMS = ("ppo-clip",)
-ENGINES = ("torch",)
-ACTIVATIONS = ("tanh", "relu")
 MOST_THREADS = 1024
 MOST_SAMPLES = 2**31
+
+# Rules for single fields.
+_COUNTS = (
+    "total_steps",
+    "num_envs",
+    "num_steps",
+    "num_epochs",
+    "minibatch_size",
+    "cg_steps",
+    "line_search_steps",
+    "noise_steps",
+    "torch_threads",
+)
+_POSITIVE = ("learning_rate", "clip_range", "kl_target", "trust_region")
+_NOT_NEGATIVE = ("entropy_coef", "value_coef", "kl_coef", "cg_damping", "checkpoint_seconds")
+_POSITIVE_OR_NONE = (
+    "max_grad_norm",
+    "target_kl",
+    "kl_min",
+    "kl_max",
+    "clip_range_high",
+    "clip_range_values",
+)
 
 
 @dataclass(frozen=True)
@@ -21,8 +41,10 @@ class TrainConfig:
     env_id: str
     """Environment to train on: a native id such as CartPole-v1, or any Gymnasium id."""
 
-    algorithm: Literal["ppo-clip"] = "ppo-clip"
-    """How the policy is improved: ppo-clip is PPO2, with the clipped surrogate."""
+    algorithm: Literal["reinforce", "a2c", "ppo-unclipped", "trpo", "ppo-kl", "ppo-clip"] = (
+        "ppo-clip"
+    )
+    """How the policy is improved; docs/algorithms.md tells them apart. ppo-clip is PPO2."""
 
     engine: Literal["torch"] = "torch"
     """What computes networks and gradients."""
@@ -37,16 +59,19 @@ class TrainConfig:
     """Environments that are stepped together."""
 
     num_steps: int = 256
-    """Steps of each environment per rollout, T; a rollout has num_envs * num_steps samples."""
+    """Steps of each environment per rollout, T; a rollout has num_envs * num_steps samples.
+    reinforce goes on from there to the ends of the episodes."""
 
     num_epochs: int = 4
-    """Passes over a rollout per update."""
+    """Passes over a rollout per update: of the policy and the critic for the ppo family, of the
+    critic alone for trpo. reinforce and a2c take one gradient step on the whole rollout."""
 
     minibatch_size: int = 256
-    """Samples per gradient step; a last, smaller minibatch takes what is left."""
+    """Samples per gradient step; a last, smaller minibatch takes what is left. Not used by
+    reinforce and a2c."""
 
     learning_rate: float = 2.5e-4
-    """Adam's step size."""
+    """Adam's step size (trpo: the critic's)."""
 
     anneal_lr: bool = True
     """Let the learning rate fall linearly to zero over the run."""
@@ -57,17 +82,64 @@ class TrainConfig:
     gae_lambda: float = 0.95
     """Lambda of generalized advantage estimation, in [0, 1]: bias at 0, variance at 1."""
 
+    credit: Literal["trajectory", "reward_to_go"] = "reward_to_go"
+    """reinforce: what an action is weighted by: the return of its whole episode, or only of what
+    came after it."""
+
+    baseline: Literal["none", "mean", "critic"] = "critic"
+    """reinforce: what is subtracted from that: nothing, its mean, or V of the observation."""
+
     clip_range: float = 0.2
-    """eps of the clipped surrogate: ratios beyond 1 -+ eps gain nothing more."""
+    """ppo-clip: eps of the clipped surrogate: ratios beyond 1 -+ eps gain nothing more."""
+
+    clip_range_high: float | None = None
+    """ppo-clip: another eps for the upper bound; None for the same."""
+
+    dual_clip: float | None = None
+    """ppo-clip: c > 1, at which ratios of bad actions stop to count as well; None for never."""
 
     anneal_clip_range: bool = False
-    """Let the clip range fall linearly to zero over the run."""
+    """ppo-clip: let the clip ranges fall linearly to zero over the run."""
+
+    kl_rule: Literal["fixed", "adaptive", "distributed"] = "adaptive"
+    """ppo-kl: how the weight beta of the KL penalty goes on: not at all; doubled above KL_max and
+    halved below KL_min; or times or by 1.5, with a hinge on large KL and an end of the epochs."""
+
+    kl_coef: float = 1.0
+    """ppo-kl: beta at the start."""
+
+    kl_target: float = 0.01
+    """ppo-kl: the KL per update that beta steers to, in nats."""
+
+    kl_min: float | None = None
+    """ppo-kl: KL below which beta falls; None for kl_target / 1.5 (distributed: / 2)."""
+
+    kl_max: float | None = None
+    """ppo-kl: KL above which beta rises; None for 1.5 kl_target (distributed: 2 kl_target)."""
+
+    trust_region: float = 0.01
+    """trpo: delta, which the KL of a step stays below."""
+
+    cg_steps: int = 10
+    """trpo: steps of the conjugate gradient method."""
+
+    cg_damping: float = 0.1
+    """trpo: multiple of the identity that is added to the Fisher matrix."""
+
+    line_search_steps: int = 10
+    """trpo: how often a step that broke a condition is shortened before it is given up."""
 
     entropy_coef: float = 0.01
-    """Weight of the entropy bonus."""
+    """Weight of the entropy bonus; not used by trpo."""
+
+    anneal_entropy_coef: bool = False
+    """Let the weight of the entropy bonus fall linearly to zero over the run."""
 
     value_coef: float = 0.5
     """Weight of the value loss mean((V - R)^2)."""
+
+    clip_range_values: float | None = None
+    """Keep V within this distance of its value before the update in the loss; None for no limit."""
 
     max_grad_norm: float | None = 0.5
     """Largest norm of the whole gradient; None for no limit."""
@@ -75,14 +147,40 @@ class TrainConfig:
     target_kl: float | None = None
     """Stop the epochs of an update when the KL estimate exceeds 1.5 times this; None for never."""
 
-    normalize_advantages: bool = True
-    """Give the advantages of each minibatch mean 0 and standard deviation 1."""
+    normalize_advantages: Literal["minibatch", "batch", "none"] = "minibatch"
+    """Where advantages get mean 0 and standard deviation 1: in each minibatch, or once in the whole
+    rollout. reinforce never does it: that would be a baseline."""
+
+    recompute_advantages: bool = False
+    """Estimate advantages anew before every epoch, with the critic as it is then."""
+
+    normalize_obs: bool = False
+    """Give observations mean 0 and standard deviation 1 by running statistics, within -+10."""
+
+    normalize_rewards: bool = False
+    """Divide rewards by the standard deviation of the running discounted return, within -+10."""
 
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers; policy and value function have separate networks."""
+    """Widths of the hidden layers."""
 
-    activation: Literal["tanh", "relu"] = "tanh"
+    activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     """Function between the layers."""
+
+    shared_trunk: bool = False
+    """Let policy and value function share the hidden layers; else each has its own."""
+
+    continuous: Literal["gaussian", "squashed", "gsde"] = "gaussian"
+    """Distribution of continuous actions: normal and cut at the bounds, normal through a tanh, or
+    with state-dependent noise that stays for some steps (gSDE)."""
+
+    log_std: float = 0.0
+    """Continuous actions: log of the standard deviation at the start."""
+
+    state_dependent_std: bool = False
+    """gaussian, squashed: let the network give log_std too; else it is a parameter of its own."""
+
+    noise_steps: int = 4
+    """gsde: steps between two draws of the noise."""
 
     device: Literal["cpu"] = "cpu"
     """Where networks and environments live."""
@@ -161,15 +259,13 @@ class TrainConfig:
 
     def _check(self) -> None:
         self._check_type("env_id", str, "a string")
-        self._check_choice("algorithm", ALGORITHMS)
-        self._check_choice("engine", ENGINES)
-        self._check_choice("activation", ACTIVATIONS)
-        self._check_choice("device", ("cpu",))
-        for name in ("anneal_lr", "anneal_clip_range", "normalize_advantages"):
-            self._check_type(name, bool, "True or False")
-        for name in ("total_steps", "num_envs", "num_steps", "num_epochs", "minibatch_size"):
+        for name, kind in get_type_hints(type(self)).items():
+            if kind is bool:
+                self._check_type(name, bool, "True or False")
+            elif get_origin(kind) is Literal:
+                self._check_choice(name, get_args(kind))
+        for name in _COUNTS:
             self._check_integer(name, 1)
-        self._check_integer("torch_threads", 1)
         self._check_integer("seed", 0)
         if self.seed >= 2**64:
             self._refuse("seed", "must be below 2**64")
@@ -179,15 +275,19 @@ class TrainConfig:
         for name in ("gamma", "gae_lambda"):
             if not 0 <= self._number(name) <= 1:
                 self._refuse(name, "must be in [0, 1]")
-        for name in ("learning_rate", "clip_range"):
+        for name in _POSITIVE:
             if not 0 < self._number(name) < math.inf:
                 self._refuse(name, "must be positive")
-        for name in ("entropy_coef", "value_coef", "checkpoint_seconds"):
+        for name in _NOT_NEGATIVE:
             if not 0 <= self._number(name) < math.inf:
                 self._refuse(name, "must not be negative")
-        for name in ("max_grad_norm", "target_kl"):
+        for name in _POSITIVE_OR_NONE:
             if getattr(self, name) is not None and not 0 < self._number(name) < math.inf:
                 self._refuse(name, "must be positive or None")
+        if not -20 <= self._number("log_std") <= 2:
+            self._refuse("log_std", "must be in [-20, 2]")
+        if self.dual_clip is not None and not 1 < self._number("dual_clip") < math.inf:
+            self._refuse("dual_clip", "must be above 1 or None")
         if self.target_return is not None and math.isnan(self._number("target_return")):
             self._refuse("target_return", "must be a number or None")
         self._check_type("hidden_sizes", tuple, "a tuple of integers")
@@ -195,16 +295,35 @@ class TrainConfig:
             self._refuse("hidden_sizes", "must be positive integers")
         if self.out is not None:
             self._check_type("out", Path, "a path or None")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Rules of several fields."""
         if self.batch_size > MOST_SAMPLES:
             raise ValueError(
                 f"TrainConfig: num_envs * num_steps must be at most {MOST_SAMPLES}, "
                 f"got {self.batch_size}"
             )
-        if self.minibatch_size > self.batch_size:
+        uses_minibatches = self.algorithm not in ("reinforce", "a2c")
+        if uses_minibatches and self.minibatch_size > self.batch_size:
             raise ValueError(
                 f"TrainConfig: minibatch_size ({self.minibatch_size}) must not exceed the samples "
                 f"of a rollout, num_envs * num_steps = {self.num_envs} * {self.num_steps} = "
                 f"{self.batch_size}"
+            )
+        if self.kl_min is not None and self.kl_max is not None and self.kl_min >= self.kl_max:
+            raise ValueError(
+                f"TrainConfig: kl_min ({self.kl_min}) must be below kl_max ({self.kl_max})"
+            )
+        if self.algorithm == "trpo" and self.shared_trunk:
+            raise ValueError(
+                "TrainConfig: trpo needs a policy with parameters of its own: the critic is fitted "
+                "between its steps; leave out shared_trunk"
+            )
+        if self.continuous == "gsde" and self.state_dependent_std:
+            raise ValueError(
+                "TrainConfig: the noise of gsde depends on the state by itself; leave out "
+                "state_dependent_std or choose another distribution"
             )
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:

@@ -20,3 +20,9 @@ def require(module: str, extra: str = "train") -> ModuleType:
         raise ModuleNotFoundError(
             f'{error.name} is not installed: pip install "ppo-fast[{extra}]"', name=error.name
         ) from None
+
+
+def require_train() -> None:
+    """Refuse to train without the packages of the extra `train`, before anything is written."""
+    for module in ("torch", "tensorboard", "matplotlib", "rich"):
+        require(module)

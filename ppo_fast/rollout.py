@@ -1,12 +1,16 @@
-"""Rollout: T steps of N environments, allocated once and written in place by every iteration."""
+"""Rollout: steps of N environments, allocated once and written in place by every iteration."""
 
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ppo_fast.actions import ActionLayout
 from ppo_fast.advantage import gae
 from ppo_fast.envs.stepping import Stepper
+
+# Steps after which an episode counts as one that never ends.
+_LONGEST_EPISODE = 1_000_000
 
 
 class Actor(Protocol):
@@ -15,13 +19,13 @@ class Actor(Protocol):
     def act(
         self,
         obs: NDArray[np.float32],
-        actions: NDArray[np.int64],
+        actions: NDArray[Any],
         logp: NDArray[np.float32],
         *,
         step: int,
         deterministic: bool = False,
     ) -> None:
-        """Draw actions [N] for observations [N, ...], with their log-probabilities [N].
+        """Draw actions [N, ...] for observations [N, ...], with their log-probabilities [N].
 
         `step` counts the draws of a run; `deterministic` takes the most probable actions instead.
         """
@@ -40,38 +44,64 @@ class Rollout:
     """The data of one iteration, time first.
 
     =================  ===============  ==========================================================
+    opening            [N, D]           what the next collection starts from
     obs                [T + 1, N, D]    row t is what the agent saw at step t; row T opens the next
-    actions, logp      [T, N]           what it did, and the log-probability of that
+    actions            [T, N, ...]      what it did, as the policy has it (`ppo_fast.actions`)
+    logp               [T, N]           the log-probability of that
     rewards            [T, N]           float32
     terminated,        [T, N]           Gymnasium's flags of transition t
     truncated
     final_obs          [T, N, D]        last observation of an episode; only where one ended
+    valid              [T, N] or None   what counts, where whole episodes were collected; None: all
     values             [T + 1, N]       V of obs
+    old_values         [T, N]           V of obs before the update
     final_values       [T, N]           V of final_obs; only where truncated
-    advantages,        [T, N]           filled by `estimate_advantages`
+    advantages,        [T, N]           filled by `estimate_advantages`, or by an algorithm
     returns
     =================  ===============  ==========================================================
     """
 
-    def __init__(self, num_steps: int, num_envs: int, obs_shape: tuple[int, ...]) -> None:
-        shape = (num_steps, num_envs)
-        self.num_steps = num_steps
+    obs: NDArray[np.float32]
+    actions: NDArray[Any]
+    logp: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    final_obs: NDArray[np.float32]
+    values: NDArray[np.float32]
+    old_values: NDArray[np.float32]
+    final_values: NDArray[np.float32]
+    advantages: NDArray[np.float32]
+    returns: NDArray[np.float32]
+
+    def __init__(
+        self, num_steps: int, num_envs: int, obs_shape: tuple[int, ...], layout: ActionLayout
+    ) -> None:
         self.num_envs = num_envs
-        self.obs = np.zeros((num_steps + 1, num_envs, *obs_shape), np.float32)
-        self.actions = np.zeros(shape, np.int64)
-        self.logp = np.zeros(shape, np.float32)
-        self.rewards = np.zeros(shape, np.float32)
-        self.terminated = np.zeros(shape, np.bool_)
-        self.truncated = np.zeros(shape, np.bool_)
-        self.final_obs = np.zeros((*shape, *obs_shape), np.float32)
-        self.values = np.zeros((num_steps + 1, num_envs), np.float32)
-        self.final_values = np.zeros(shape, np.float32)
-        self.advantages = np.zeros(shape, np.float32)
-        self.returns = np.zeros(shape, np.float32)
+        self._num_steps = num_steps
+        self._obs_shape = obs_shape
+        self._layout = layout
+        self.opening = np.zeros((num_envs, *obs_shape), np.float32)
+        self._room: dict[str, NDArray[Any]] = {}
+        self.valid: NDArray[np.bool_] | None = None
+        self._grow(num_steps)
+        self._show(num_steps)
+
+    @property
+    def num_steps(self) -> int:
+        """T of the last collection."""
+        return len(self.rewards)
+
+    @property
+    def samples(self) -> NDArray[np.int64]:
+        """Which of the T * N steps count, as indices into the flattened [T * N] arrays."""
+        if self.valid is None:
+            return np.arange(self.rewards.size)
+        return np.flatnonzero(self.valid)
 
     def start(self, obs: NDArray[Any]) -> None:
         """Set the observations [N, ...] that the first `collect` starts from."""
-        self.obs[-1] = obs
+        self.opening[:] = obs
 
     def collect(self, stepper: Stepper, actor: Actor, *, first_step: int) -> None:
         """Play T steps from where the last call stopped.
@@ -79,27 +109,51 @@ class Rollout:
         `first_step` counts the steps of each environment since the start of the run; actions are
         drawn at these counts.
         """
-        self.obs[0] = self.obs[-1]
-        for t in range(self.num_steps):
-            actor.act(self.obs[t], self.actions[t], self.logp[t], step=first_step + t)
-            stepper.step_into(
-                self.actions[t],
-                self.obs[t + 1],
-                self.rewards[t],
-                self.terminated[t],
-                self.truncated[t],
-                self.final_obs[t],
-            )
+        self.obs[0] = self.opening
+        for t in range(self._num_steps):
+            self._step(t, stepper, actor, first_step)
+        self.opening[:] = self.obs[-1]
+
+    def collect_episodes(self, stepper: Stepper, actor: Actor, *, first_step: int) -> None:
+        """Play whole episodes, from a reset of all environments on.
+
+        Each environment plays at least the T steps of a rollout and then to the end of the episode
+        that it is in, so that long episodes are not left out more often than short ones. It waits
+        for the slowest (its steps are not `valid`).
+
+        Raises
+        ------
+        RuntimeError
+            If an episode does not end within a million steps.
+        """
+        self._show(len(self._room["rewards"]) - 1)
+        self.obs[0] = self.opening
+        valid = []
+        playing = np.ones(self.num_envs, np.bool_)
+        t = 0
+        while playing.any():
+            if t == self._num_steps + _LONGEST_EPISODE:
+                raise RuntimeError(
+                    f"an episode did not end within {_LONGEST_EPISODE:,} steps; this algorithm learns "
+                    "from whole episodes, so give the environment a limit of steps "
+                    "(max_episode_steps)"
+                )
+            if t == self.num_steps:
+                self._grow(2 * t)
+                self._show(2 * t)
+            self._step(t, stepper, actor, first_step)
+            valid.append(playing.copy())
+            if t + 1 >= self._num_steps:
+                playing &= ~(self.terminated[t] | self.truncated[t])
+            t += 1
+        self._show(t)
+        self.valid = np.stack(valid)
+        self.opening[:] = self.obs[-1]
 
     def estimate_advantages(self, critic: Critic, *, gamma: float, gae_lambda: float) -> None:
         """Fill values, advantages and returns; a truncated episode goes on as V(final_obs)."""
         cut = self.truncated & ~self.terminated
-        flat = self.obs.reshape(-1, *self.obs.shape[2:])
-        if cut.any():
-            flat = np.concatenate([flat, self.final_obs[cut]])
-        values = critic.values(flat)
-        self.values[:] = values[: self.values.size].reshape(self.values.shape)
-        self.final_values[cut] = values[self.values.size :]
+        self.estimate_values(critic, cut)
         gae(
             self.rewards,
             self.values[:-1],
@@ -111,3 +165,52 @@ class Rollout:
             final_values=self.final_values,
             out=(self.advantages, self.returns),
         )
+
+    def estimate_values(self, critic: Critic, cut: NDArray[np.bool_] | None = None) -> None:
+        """Fill values, and final_values where `cut`."""
+        flat = self.obs.reshape(-1, *self._obs_shape)
+        if cut is not None and cut.any():
+            flat = np.concatenate([flat, self.final_obs[cut]])
+        values = critic.values(flat)
+        self.values[:] = values[: self.values.size].reshape(self.values.shape)
+        if cut is not None:
+            self.final_values[cut] = values[self.values.size :]
+
+    def _step(self, t: int, stepper: Stepper, actor: Actor, first_step: int) -> None:
+        actor.act(self.obs[t], self.actions[t], self.logp[t], step=first_step + t)
+        stepper.step_into(
+            self._layout.to_env(self.actions[t]),
+            self.obs[t + 1],
+            self.rewards[t],
+            self.terminated[t],
+            self.truncated[t],
+            self.final_obs[t],
+        )
+
+    def _grow(self, num_steps: int) -> None:
+        """Make room for that many steps; what is stored stays."""
+        layout = self._layout
+        for name, dtype, shape in (
+            ("obs", np.float32, self._obs_shape),
+            ("actions", layout.dtype, layout.shape),
+            ("logp", np.float32, ()),
+            ("rewards", np.float32, ()),
+            ("terminated", np.bool_, ()),
+            ("truncated", np.bool_, ()),
+            ("final_obs", np.float32, self._obs_shape),
+            ("values", np.float32, ()),
+            ("old_values", np.float32, ()),
+            ("final_values", np.float32, ()),
+            ("advantages", np.float32, ()),
+            ("returns", np.float32, ()),
+        ):
+            room: NDArray[Any] = np.zeros((num_steps + 1, self.num_envs, *shape), dtype)
+            old = self._room.get(name)
+            if old is not None:
+                room[: len(old)] = old
+            self._room[name] = room
+
+    def _show(self, num_steps: int) -> None:
+        """Let the arrays be views of the first steps of the room."""
+        for name, room in self._room.items():
+            setattr(self, name, room[: num_steps + 1 if name in ("obs", "values") else num_steps])

@@ -2,6 +2,7 @@
 
 import gymnasium
 import pytest
+import tiny_envs
 
 
 @pytest.fixture
@@ -22,3 +23,11 @@ def foreign_env():
     gymnasium.register(env_id, spec.entry_point, max_episode_steps=spec.max_episode_steps)
     yield env_id
     del gymnasium.registry[env_id]
+
+
+@pytest.fixture
+def tiny():
+    """Ids of tiny environments by their kind of actions: choices, bits, pair."""
+    tiny_envs.register()
+    yield tiny_envs.IDS
+    tiny_envs.unregister()

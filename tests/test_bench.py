@@ -290,7 +290,7 @@ def test_table():
 
 
 @pytest.mark.parametrize(
-    "name", ["bench_advantage", "bench_envs", "bench_surrogate", "bench_train"]
+    "name", ["bench_advantage", "bench_envs", "bench_presets", "bench_surrogate", "bench_train"]
 )
 def test_scripts_load(name):
     path = BENCHMARKS_FOLDER / f"{name}.py"

@@ -18,6 +18,8 @@ from ppo_fast.cli import main
 pytest.importorskip("torch")
 pytest.importorskip("tyro")
 
+from ppo_fast.training.rungs import RUNGS
+
 ENV = "CartPole-v1"
 QUICK = ["--total-steps", "512", "--num-envs", "8", "--num-steps", "64", "--num-epochs", "1"]
 
@@ -76,7 +78,7 @@ def test_no_arguments_show_the_usage():
 def test_help(call, option):
     status, output, error = call(option)
     assert (status, error) == (0, "")
-    for command in ("train ENV", "train --resume RUN", "eval RUN", "bench", "info"):
+    for command in ("train ENV", "train --resume RUN", "eval RUN", "ladder ENV", "bench", "info"):
         assert command in output
 
 
@@ -95,7 +97,7 @@ def test_installed_command():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("frobnicate", "unknown command 'frobnicate'; there are train, eval, bench, info"),
+        ("frobnicate", "unknown command 'frobnicate'; there are train, eval, ladder, bench, info"),
         ("train", "give an environment first, e.g. ppo-fast train CartPole-v1"),
         ("train --seed 3", "give an environment first"),
         ("train --env-id CartPol-v1", "unknown environment 'CartPol-v1'; did you mean CartPole-v1"),
@@ -114,8 +116,15 @@ def test_installed_command():
         ("train CartPole-v1 --hidden-sizes 64 -64", r"hidden_sizes must be positive integers"),
         ("train CartPole-v1 --total-step 512", r"--total-step, 512; did you mean --total-steps\?$"),
         ("train CartPole-v1 --lerning-rate=1", r"did you mean --learning-rate\?$"),
-        ("train CartPole-v1 --algorithm a2c", "algorithm must be one of ppo-clip, got 'a2c'"),
+        ("train CartPole-v1 --algorithm a3c", "algorithm must be one of .*ppo-clip, got 'a3c'"),
         ("train CartPole-v1 --algorithm", "--algorithm"),
+        ("train CartPole-v1 --algorithm trpo --shared-trunk", "trpo needs a policy with"),
+        ("train CartPole-v1 --algorithm ppo-kl --kl-min 0.2 --kl-max 0.1", "kl_min .0.2. must be"),
+        ("train CartPole-v1 --algorithm ppo-kl --kl-coef -1", "kl_coef must not be negative"),
+        ("train CartPole-v1 --algorithm reinforce --credit some", "'some'.*--credit"),
+        ("train CartPole-v1 --normalize-advantages yes", "'yes'.*--normalize-advantages"),
+        ("train Pendulum-v1 --continuous gsde --state-dependent-std", "leave out state_dependent"),
+        ("train Pendulum-v1 --continuous beta", "'beta'.*--continuous"),
         ("train CartPole-v1 --activation gelu", "'gelu'.*--activation"),
         (
             "train CartPole-v1 --minibatch-size 100000",
@@ -129,7 +138,27 @@ def test_installed_command():
         ("eval run --episodes 0", "--episodes must be at least 1, got 0"),
         ("eval run --seed -1", "--seed must not be negative, got -1"),
         ("eval run --episode 3", r"did you mean --episodes\?$"),
-        ("bench frob", "unknown benchmark 'frob'; there are advantage, envs, surrogate, train and all"),
+        ("ladder", "give an environment first, e.g. ppo-fast ladder CartPole-v1"),
+        ("ladder --seeds 2", "give an environment first"),
+        ("ladder CartPole-v1 Acrobot-v1", "Unrecognized options: Acrobot-v1"),
+        ("ladder CartPol-v1", "unknown environment 'CartPol-v1'; did you mean CartPole-v1"),
+        ("ladder CartPole-v1 --rungs crtic", r"unknown rung 'crtic'; did you mean critic\?$"),
+        ("ladder CartPole-v1 --rungs x", "unknown rung 'x'; there are policy-gradient, baseline, "),
+        ("ladder CartPole-v1 --rungs ,", "no rung is given; there are policy-gradient, "),
+        ("ladder CartPole-v1 --seeds 0", "--seeds must be at least 1, got 0"),
+        ("ladder CartPole-v1 --total-steps 0", "--total-steps must be at least 1, got 0"),
+        ("ladder CartPole-v1 --jobs -1", "--jobs must be at least 1, got -1"),
+        ("ladder CartPole-v1 --seed 3", r"did you mean --seeds\?$"),
+        (
+            "bench presets --only CartPol-v1",
+            r"no preset for 'CartPol-v1'; did you mean CartPole-v1",
+        ),
+        ("bench presets --algorithm clip", r"no preset with 'clip'; .*ppo-clip"),
+        ("bench presets --seeds 0", "--seeds must be at least 1, got 0"),
+        (
+            "bench frob",
+            "unknown benchmark 'frob'; there are advantage, envs, surrogate, train, presets and",
+        ),
         ("bench envs --seconds 0", "--seconds must be positive, got 0"),
         ("info all", "takes no arguments, got all"),
     ],
@@ -177,7 +206,6 @@ def test_existing_folder(call, tmp_path):
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [
-        ("Pendulum-v1", "Pendulum-v1 has actions in Box.*; only Discrete actions"),
         ("FrozenLake-v1", "FrozenLake-v1 has observations in Discrete"),
     ],
 )
@@ -222,12 +250,20 @@ def test_train_help_of_an_environment_shows_its_preset(call):
     assert default_of_total_steps(ENV) == str(TrainConfig.preset(ENV).total_steps)
 
 
+def test_ladder_help_names_every_rung(call):
+    assert f"by default: {', '.join(rung.name for rung in RUNGS)}." in plain(
+        call("ladder", "--help")[1]
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
         ("train --resume run", ["--resume", "Folder of the run"]),
         ("eval", ["--episodes", "--seed", "--stochastic", "--video"]),
-        ("bench", ["--seconds", "envs, train or all"]),
+        ("ladder", ["--rungs", "--seeds", "--total-steps", "--jobs", "--out", "ladder.png"]),
+        ("bench", ["--seconds", "envs, train or all", "presets has options of its own"]),
+        ("bench presets", ["--only", "--algorithm", "--seeds", "--jobs", "--runs", "--document"]),
         ("info", ["usage: ppo-fast info"]),
     ],
 )
@@ -365,9 +401,11 @@ def test_train_without_a_package(package, tmp_path):
 
 
 @pytest.mark.parametrize("package", ["torch", "tyro"])
-@pytest.mark.parametrize("command", ["eval", "train --resume", "bench train"])
+@pytest.mark.parametrize(
+    "command", ["eval", "train --resume", "bench train", "bench presets", "ladder CartPole-v1"]
+)
 def test_other_commands_without_a_package(package, command, trained, tmp_path):
-    folder = [] if command == "bench train" else [str(trained)]
+    folder = [str(trained)] if command in ("eval", "train --resume") else []
     process = run_without([package], *command.split(), *folder, cwd=tmp_path)
     assert_install_hint(process, package)
 

@@ -62,7 +62,9 @@ def test_preset_of_the_namespaced_id():
 
 
 def test_preset_without_own_settings_is_the_defaults():
-    assert TrainConfig.preset("Acrobot-v1") == TrainConfig("Acrobot-v1")
+    assert TrainConfig.preset("Taxi-v3") == TrainConfig("Taxi-v3")
+    # Settings of the algorithm hold on any environment.
+    assert TrainConfig.preset("Taxi-v3", algorithm="a2c").num_steps == 16
 
 
 def test_preset_takes_changes():
@@ -74,16 +76,24 @@ def test_preset_takes_changes():
 def test_preset_refuses_unknown_names():
     with pytest.raises(TypeError, match=r"TrainConfig has no field gama, num_env$"):
         TrainConfig.preset(ENV, num_env=3, gama=0.9)
-    with pytest.raises(ValueError, match="algorithm must be one of ppo-clip, got 'ppo'"):
+    with pytest.raises(ValueError, match=r"algorithm must be one of .*, ppo-clip, got 'ppo'"):
         TrainConfig.preset(ENV, algorithm="ppo")
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["reinforce", "a2c", "ppo-unclipped", "trpo", "ppo-kl", "ppo-clip"]
+)
+def test_every_algorithm_has_a_preset_for_cartpole(algorithm):
+    assert (ENV, algorithm) in presets.presets()
+    # And works where nothing was tuned.
+    assert TrainConfig.preset("Acrobot-v1", algorithm=algorithm).algorithm == algorithm
 
 
 @pytest.mark.parametrize(("env_id", "algorithm"), presets._PRESETS)
 def test_every_preset_is_a_valid_config(env_id, algorithm):
     config = TrainConfig.preset(env_id, algorithm=algorithm)
     assert config.algorithm == algorithm
-    # A preset is for solving its environment, so it knows when that is reached.
-    assert config.target_return is not None
+    assert config != TrainConfig(env_id, algorithm=algorithm)
 
 
 def test_preset_fields_are_a_copy():
@@ -155,7 +165,16 @@ def test_other_json_is_a_value_error(fields, message):
         TrainConfig.from_json(fields)
 
 
-AT_LEAST_1 = ("total_steps", "num_envs", "num_steps", "num_epochs", "minibatch_size")
+AT_LEAST_1 = (
+    "total_steps",
+    "num_envs",
+    "num_steps",
+    "num_epochs",
+    "minibatch_size",
+    "cg_steps",
+    "line_search_steps",
+    "noise_steps",
+)
 INTEGERS = (*AT_LEAST_1, "torch_threads", "seed", "eval_episodes", "num_threads")
 
 
@@ -176,9 +195,13 @@ def test_counts_are_integers(name, value):
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        ("algorithm", "a2c", "must be one of ppo-clip, got 'a2c'"),
+        (
+            "algorithm",
+            "a3c",
+            "must be one of reinforce, a2c, ppo-unclipped, trpo, ppo-kl, ppo-clip, got 'a3c'",
+        ),
         ("engine", "jax", "must be one of torch, got 'jax'"),
-        ("activation", "gelu", "must be one of tanh, relu, got 'gelu'"),
+        ("activation", "gelu", "must be one of tanh, relu, elu, silu, got 'gelu'"),
         ("device", "cuda", "must be one of cpu, got 'cuda'"),
         ("seed", -1, "must be at least 0, got -1"),
         ("seed", 2**64, r"must be below 2\*\*64, got 18446744073709551616"),
@@ -201,6 +224,23 @@ def test_counts_are_integers(name, value):
         ("hidden_sizes", (64, 0), r"must be positive integers, got \(64, 0\)"),
         ("hidden_sizes", (-4,), r"must be positive integers, got \(-4,\)"),
         ("hidden_sizes", (6.4,), r"must be positive integers, got \(6.4,\)"),
+        ("credit", "all", "must be one of trajectory, reward_to_go, got 'all'"),
+        ("baseline", "median", "must be one of none, mean, critic, got 'median'"),
+        ("kl_rule", "slow", "must be one of fixed, adaptive, distributed, got 'slow'"),
+        ("normalize_advantages", "all", "must be one of minibatch, batch, none, got 'all'"),
+        ("continuous", "beta", "must be one of gaussian, squashed, gsde, got 'beta'"),
+        ("kl_target", 0.0, "must be positive, got 0.0"),
+        ("trust_region", -1, "must be positive, got -1"),
+        ("kl_coef", -0.1, "must not be negative, got -0.1"),
+        ("cg_damping", -1e-9, "must not be negative, got -1e-09"),
+        ("kl_min", 0, "must be positive or None, got 0"),
+        ("kl_max", math.nan, "must be positive or None, got nan"),
+        ("clip_range_high", 0, "must be positive or None, got 0"),
+        ("clip_range_values", -1, "must be positive or None, got -1"),
+        ("dual_clip", 1, "must be above 1 or None, got 1"),
+        ("dual_clip", math.inf, "must be above 1 or None, got inf"),
+        ("log_std", 3.0, r"must be in \[-20, 2\], got 3.0"),
+        ("log_std", math.nan, r"must be in \[-20, 2\], got nan"),
     ],
 )
 def test_values_outside_their_range(name, value, rule):
@@ -231,6 +271,12 @@ def test_infinite_weights_are_refused(name):
         ("target_return", math.nan),
         ("checkpoint_seconds", None),
         ("anneal_lr", "no"),
+        ("normalize_advantages", True),
+        ("normalize_obs", 1),
+        ("shared_trunk", None),
+        ("log_std", "0"),
+        ("dual_clip", "3"),
+        ("kl_min", "0"),
         ("hidden_sizes", 64),
         ("hidden_sizes", "64"),
         ("out", 5),
@@ -249,6 +295,48 @@ def test_minibatch_larger_than_the_rollout():
     ):
         TrainConfig(ENV, num_envs=4, num_steps=64, minibatch_size=257)
     assert TrainConfig(ENV, num_envs=4, num_steps=64, minibatch_size=256).minibatch_size == 256
+
+
+def test_minibatches_of_the_whole_rollout_have_no_size():
+    # These two take one step on all samples, whatever the size of minibatches is.
+    for algorithm in ("reinforce", "a2c"):
+        TrainConfig(ENV, algorithm=algorithm, num_envs=2, num_steps=8, minibatch_size=256)
+    for algorithm in ("trpo", "ppo-kl", "ppo-unclipped"):
+        with pytest.raises(ValueError, match="minibatch_size"):
+            TrainConfig(ENV, algorithm=algorithm, num_envs=2, num_steps=8, minibatch_size=256)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"algorithm": "trpo", "shared_trunk": True}, "trpo needs a policy .*leave out shared_"),
+        ({"continuous": "gsde", "state_dependent_std": True}, "gsde .*leave out state_dependent_"),
+        ({"kl_min": 0.02, "kl_max": 0.02}, r"kl_min \(0.02\) must be below kl_max \(0.02\)"),
+        ({"kl_min": 0.03, "kl_max": 0.02}, r"kl_min \(0.03\) must be below kl_max \(0.02\)"),
+        # The other bound is what kl_target makes of it: 0.015, 0.01 / 1.5, 0.02.
+        ({"kl_min": 0.016}, "kl_min"),
+        ({"kl_max": 0.006}, "kl_max"),
+        ({"kl_rule": "distributed", "kl_min": 0.021}, "kl_min"),
+    ],
+)
+def test_settings_that_contradict_each_other(fields, message):
+    with pytest.raises(ValueError, match=f"^TrainConfig: .*{message}") as error:
+        TrainConfig(ENV, **({"algorithm": "ppo-kl"} | fields))
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"algorithm": "ppo-clip", "shared_trunk": True},
+        {"continuous": "squashed", "state_dependent_std": True},
+        {"algorithm": "ppo-kl", "kl_min": 0.001},
+        {"algorithm": "ppo-kl", "kl_rule": "distributed", "kl_max": 0.006},
+    ],
+)
+def test_settings_that_go_together(fields):
+    config = TrainConfig(ENV, **fields)
+    assert {name: getattr(config, name) for name in fields} == fields
 
 
 @pytest.mark.parametrize(

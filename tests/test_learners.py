@@ -1,13 +1,15 @@
 """TorchLearner: flat parameters, and gradient steps equal to those of plain torch."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
 import pytest
+from algorithm_cases import discrete
 
 from ppo_fast import TrainConfig
-from ppo_fast.learners import ClippedLoss, GradientStep, make_learner
+from ppo_fast.learners import GradientStep, Loss, make_learner
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS
 
@@ -18,22 +20,33 @@ from ppo_fast.learners.torch import TorchLearner  # noqa: E402
 
 OBS_SIZE = 5
 NUM_ACTIONS = 3
+LAYOUT = discrete(NUM_ACTIONS)
 NUM_STEPS = 16
 NUM_ENVS = 4
 SAMPLES = NUM_STEPS * NUM_ENVS
-LOSS = ClippedLoss(clip_range=0.2, entropy_coef=0.01, value_coef=0.5, normalize_advantages=True)
+LOSS = Loss(
+    objective="clipped",
+    clip_range=0.2,
+    entropy_coef=0.01,
+    value_coef=0.5,
+    normalize_advantages=True,
+)
 STEP = GradientStep(minibatch_size=SAMPLES, learning_rate=1e-2, max_grad_norm=None, stop_kl=None)
 
 
 def make(seed=0, hidden_sizes=(16, 8), activation="tanh"):
     config = TrainConfig("Any-v0", seed=seed, hidden_sizes=hidden_sizes, activation=activation)
-    return TorchLearner(config, OBS_SIZE, NUM_ACTIONS)
+    return TorchLearner(config, OBS_SIZE, LAYOUT)
+
+
+def network(layout=LAYOUT, **changes):
+    return ActorCritic(TrainConfig("Any-v0", **changes), OBS_SIZE, layout)
 
 
 def random_rollout(learner, seed=0, logp_noise=0.3):
     """Random samples whose importance weights are near 1; some are clipped."""
     rng = np.random.default_rng(seed)
-    rollout = Rollout(NUM_STEPS, NUM_ENVS, (OBS_SIZE,))
+    rollout = Rollout(NUM_STEPS, NUM_ENVS, (OBS_SIZE,), LAYOUT)
     rollout.obs[:] = rng.normal(size=rollout.obs.shape)
     rollout.advantages[:] = rng.normal(size=rollout.advantages.shape)
     rollout.returns[:] = rng.normal(size=rollout.returns.shape)
@@ -87,22 +100,22 @@ def test_steps_move_the_model_after_load_state():
 
 
 def test_flatten_parameters_changes_no_value():
-    model = ActorCritic(OBS_SIZE, NUM_ACTIONS, (7,), "relu")
+    model = network(hidden_sizes=(7,), activation="relu")
     obs = torch.randn(4, OBS_SIZE)
     before = [p.detach().clone() for p in model.parameters()]
-    logits, values = model(obs)
+    dist, values = model(obs)
     flat = flatten_parameters(model)
     assert torch.equal(flat.detach(), torch.cat([p.reshape(-1) for p in before]))
     assert flat.grad.shape == flat.shape
-    assert torch.equal(model(obs)[0], logits)
+    assert torch.equal(model(obs)[0].logits, dist.logits)
     assert torch.equal(model(obs)[1], values)
 
 
 def plain_loss(model, batch, loss):
     """The loss of the definitions page with torch's own operations."""
     obs, actions, old_logp, advantages, returns = batch
-    logits, values = model(obs)
-    dist = torch.distributions.Categorical(logits=logits)
+    policy, values = model(obs)
+    dist = torch.distributions.Categorical(logits=policy.logits)
     ratio = torch.exp(dist.log_prob(actions) - old_logp)
     if loss.normalize_advantages:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
@@ -140,11 +153,11 @@ def plain_epoch(model, optimizer, rollout, order, loss, step):
 @pytest.mark.parametrize("normalize_advantages", [True, False])
 def test_gradient_steps_equal_plain_torch(minibatch_size, max_grad_norm, normalize_advantages):
     learner = make(seed=3)
-    model = ActorCritic(OBS_SIZE, NUM_ACTIONS, (16, 8), "tanh")
+    model = network(hidden_sizes=(16, 8))
     model.load_state_dict(copy.deepcopy(learner.model.state_dict()))
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0, eps=1e-5, fused=False)
     rollout = random_rollout(learner)
-    loss = ClippedLoss(0.2, 0.01, 0.5, normalize_advantages)
+    loss = dataclasses.replace(LOSS, normalize_advantages=normalize_advantages)
     before = parameters(learner)
     for epoch, learning_rate in enumerate((1e-3, 5e-4)):
         order = np.random.default_rng(epoch).permutation(SAMPLES)
@@ -165,8 +178,8 @@ def test_gradient_steps_equal_plain_torch(minibatch_size, max_grad_norm, normali
 @pytest.mark.parametrize("hidden_sizes", [(64, 64), (3, 20), (20, 3), ()])
 def test_orthogonal_initialisation(hidden_sizes):
     model = make(hidden_sizes=hidden_sizes).model
-    for network, last_gain in ((model.actor, 0.01), (model.critic, 1.0)):
-        linears = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
+    for part, last_gain in ((model.actor, 0.01), (model.critic, 1.0)):
+        linears = [layer for layer in part.modules() if isinstance(layer, torch.nn.Linear)]
         gains = [math.sqrt(2)] * len(hidden_sizes) + [last_gain]
         for linear, gain in zip(linears, gains, strict=True):
             w = linear.weight.detach().double()
@@ -184,26 +197,31 @@ def test_seed_decides_the_initialisation():
     torch.manual_seed(1)
     assert_same_parameters(parameters(make(seed=5)), first)
     other = parameters(make(seed=6))
-    assert not torch.equal(other["actor.0.weight"], first["actor.0.weight"])
+    assert not torch.equal(other["actor.hidden.0.weight"], first["actor.hidden.0.weight"])
     make(seed=2**64 - 1)  # the largest seed of a config
 
 
-@pytest.mark.parametrize(("activation", "kind"), [("tanh", "Tanh"), ("relu", "ReLU")])
+@pytest.mark.parametrize(
+    ("activation", "kind"), [("tanh", "Tanh"), ("relu", "ReLU"), ("elu", "ELU"), ("silu", "SiLU")]
+)
 def test_layers(activation, kind):
     model = make(hidden_sizes=(6, 7), activation=activation).model
-    names = [type(layer).__name__ for layer in model.actor]
-    assert names == ["Linear", kind, "Linear", kind, "Linear"]
+    hidden = ["Linear", kind, "Linear", kind]
+    assert [type(layer).__name__ for layer in model.actor.hidden] == hidden
+    assert [type(layer).__name__ for layer in model.critic] == [*hidden, "Linear"]
+    assert model.actor.head.weight.shape == (NUM_ACTIONS, 7)
+    assert len(model.trunk) == 0
     assert [tuple(p.shape) for p in model.critic.parameters()][::2] == [(6, 5), (7, 6), (1, 7)]
 
 
 def test_make_learner():
     config = TrainConfig("Any-v0")
-    assert isinstance(make_learner(config, OBS_SIZE, NUM_ACTIONS), TorchLearner)
+    assert isinstance(make_learner(config, OBS_SIZE, LAYOUT), TorchLearner)
 
 
 def more_actions():
     config = TrainConfig("Any-v0", hidden_sizes=(16, 8))
-    return TorchLearner(config, OBS_SIZE, NUM_ACTIONS + 1)
+    return TorchLearner(config, OBS_SIZE, discrete(NUM_ACTIONS + 1))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +233,9 @@ def more_actions():
         pytest.param(lambda: more_actions().state(), id="more actions"),
         pytest.param(dict, id="empty"),
         pytest.param(lambda: {"model": make().state()["model"]}, id="no optimizer"),
-        pytest.param(lambda: {"model": {"actor.0.weight": 3}, "optimizer": {}}, id="no tensors"),
+        pytest.param(
+            lambda: {"model": {"actor.hidden.0.weight": 3}, "optimizer": {}}, id="no tensors"
+        ),
         pytest.param(lambda: {"model": [1, 2], "optimizer": None}, id="no mapping"),
     ],
 )
@@ -247,14 +267,16 @@ def act(learner, obs, **keywords):
 
 def log_probabilities(learner, obs):
     with torch.no_grad():
-        return torch.log_softmax(learner.model.logits(torch.from_numpy(obs)).double(), -1).numpy()
+        return torch.log_softmax(
+            learner.model.policy(torch.from_numpy(obs)).logits.double(), -1
+        ).numpy()
 
 
 def uneven(seed=0):
     """A learner whose actions are not equally probable."""
     learner = make(seed)
     with torch.no_grad():
-        learner.model.actor[-1].weight.mul_(100)
+        learner.model.actor.head.weight.mul_(100)
     return learner
 
 
@@ -328,7 +350,7 @@ def test_stop_kl_keeps_the_steps_before_it():
     assert result.stopped
     assert result.stats.shape[0] == 2
     first_only = make()
-    first_rows = Rollout(4, NUM_ENVS, (OBS_SIZE,))
+    first_rows = Rollout(4, NUM_ENVS, (OBS_SIZE,), LAYOUT)
     for name in ("obs", "actions", "logp", "advantages", "returns"):
         rows = getattr(first_rows, name)
         rows[:] = getattr(rollout, name)[: len(rows)]

@@ -52,6 +52,19 @@ def test_names_load_only_what_they_need(code, unwanted):
     assert not unwanted & set(loaded)
 
 
+def test_modules_do_not_take_the_place_of_public_names():
+    # Importing a module sets it as an attribute of the package, over a function of its name.
+    pytest.importorskip("torch")
+    code = (
+        "import types, ppo_fast, ppo_fast.cli, ppo_fast.envs, ppo_fast.learners.torch\n"
+        "import ppo_fast.training\n"
+        "public = {name: getattr(ppo_fast, name) for name in ppo_fast.__all__}\n"
+        "print(*(name for name in public if type(public[name]) is types.ModuleType))"
+    )
+    modules = set(in_fresh_interpreter(code).split())
+    assert modules <= set(ppo_fast._MODULES)
+
+
 @pytest.mark.parametrize("name", ppo_fast.__all__)
 def test_public_names_resolve(name):
     if name in ("Policy", "TrainResult", "load", "train", "training"):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+from ppo_fast.actions import ActionLayout
 from ppo_fast.envs import NativeVectorEnv, make_stepper, make_vec
 from ppo_fast.envs.stepping import SingleEnvStepper, VectorEnvStepper
 from ppo_fast.rollout import Rollout
 
+LAYOUT = ActionLayout.of("Any-v0", gymnasium.spaces.Discrete(1000))
 SEEDS = [3, 10, 77]
 LIMIT = 20  # short enough that random play is cut, long enough that it also falls
 
@@ -47,7 +49,7 @@ def counting_stepper(ends=()):
 def test_rows_of_a_rollout():
     seen = []
     stepper = counting_stepper(ends={(1, 0)})
-    rollout = Rollout(num_steps=3, num_envs=2, obs_shape=(1,))
+    rollout = Rollout(num_steps=3, num_envs=2, obs_shape=(1,), layout=LAYOUT)
     rollout.start(np.array([[0.0], [100.0]]))
     rollout.collect(stepper, counting_actor(seen), first_step=5)
     np.testing.assert_array_equal(rollout.obs[..., 0], [[0, 100], [1, 101], [2, 102], [3, 103]])
@@ -67,7 +69,7 @@ def test_rows_of_a_rollout():
 def test_a_rollout_starts_where_the_last_one_stopped():
     seen = []
     stepper = counting_stepper()
-    rollout = Rollout(num_steps=2, num_envs=1, obs_shape=(1,))
+    rollout = Rollout(num_steps=2, num_envs=1, obs_shape=(1,), layout=LAYOUT)
     rollout.start(np.array([[0.0]]))
     arrays = {name: id(value) for name, value in vars(rollout).items()}
     rollout.collect(stepper, counting_actor(seen), first_step=0)
@@ -99,7 +101,7 @@ def test_bootstrapping_by_hand():
     # both at 0    1                                 as terminated: -1     -1
     # term. at 1   1 + 0 - 4 = -3                    1                     1 - 3/4 = 0.25
     # trunc. at 1  1 + 16/2 - 4 = 5                  1                     1 + 5/4 = 2.25
-    rollout = Rollout(num_steps=2, num_envs=6, obs_shape=(1,))
+    rollout = Rollout(num_steps=2, num_envs=6, obs_shape=(1,), layout=LAYOUT)
     rollout.obs[:] = np.array([2, 4, 8], np.float32)[:, None, None]
     rollout.rewards[:] = 1
     rollout.terminated[:] = [[0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0]]
@@ -120,7 +122,7 @@ def test_bootstrapping_by_hand():
 
 
 def test_no_truncation_asks_for_no_final_values():
-    rollout = Rollout(num_steps=2, num_envs=1, obs_shape=(1,))
+    rollout = Rollout(num_steps=2, num_envs=1, obs_shape=(1,), layout=LAYOUT)
     rollout.obs[:] = np.array([2, 4, 8], np.float32)[:, None, None]
     rollout.final_obs[:] = np.nan
     asked = []

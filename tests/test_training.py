@@ -165,6 +165,14 @@ def test_metrics(finished):
     np.testing.assert_allclose(metrics["steps_per_second"], metrics["steps"] / metrics["seconds"])
     # A reward of CartPole is 1 per step.
     np.testing.assert_array_equal(metrics["mean_return"], metrics["mean_length"])
+    # The mean of the last 100 episodes is that of all while there are no more.
+    few = metrics["episodes"] <= 100
+    assert few.any()
+    means = metrics["return_sum"][few] / metrics["episodes"][few]
+    np.testing.assert_allclose(metrics["mean_return"][few], means)
+    # All steps but those of the 8 episodes under way are in the sum.
+    under_way = metrics["steps"] - metrics["return_sum"]
+    assert ((under_way >= 0) & (under_way < 8 * 500)).all()
 
 
 def read_events(folder):
@@ -246,6 +254,14 @@ def test_torch_threads_are_given_back(tmp_path):
     assert torch.get_num_threads() == before
 
 
+def test_on_update_gets_every_row(tmp_path):
+    rows = []
+    result = ppo_fast.train(small(tmp_path / "run", total_steps=1536), on_update=rows.append)
+    assert [row["update"] for row in rows] == [1, 2, 3]
+    for name, column in result.metrics.items():
+        np.testing.assert_array_equal(column, [row[name] for row in rows])
+
+
 def test_target_return_stops_early(tmp_path):
     out = tmp_path / "run"
     result = ppo_fast.train(small(out, total_steps=100_000, target_return=15.0, eval_episodes=0))
@@ -309,7 +325,7 @@ def test_divergence_is_named(tmp_path):
 def test_another_seed_differs(finished, tmp_path):
     ppo_fast.train(small(tmp_path / "run", seed=1))
     ours, theirs = read_checkpoint(tmp_path / "run"), read_checkpoint(finished.out)
-    assert "checkpoint.learner.model.actor.0.weight" in differences(ours, theirs)
+    assert "checkpoint.learner.model.actor.hidden.0.weight" in differences(ours, theirs)
     assert read_csv(tmp_path / "run")[0] != read_csv(finished.out)[0]
 
 
@@ -558,7 +574,7 @@ def zero_a_block(path):
 def flip_a_bit_of_the_weights(path):
     model = torch.load(path, weights_only=True)["learner"]["model"]
     data = bytearray(path.read_bytes())
-    data[data.index(model["actor.0.weight"].numpy().tobytes()) + 100] ^= 1
+    data[data.index(model["actor.hidden.0.weight"].numpy().tobytes()) + 100] ^= 1
     path.write_bytes(data)
 
 
@@ -824,7 +840,7 @@ def test_cartpole_of_gymnasium_trains_like_ours(tmp_path):
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [
-        ("Pendulum-v1", r"Pendulum-v1 has actions in Box.*; only Discrete actions from 0 can be"),
+        ("tiny/pair-v0", r"tiny/pair-v0 has actions in Tuple.*; those that can be trained are"),
         ("FrozenLake-v1", r"FrozenLake-v1 has observations in Discrete\(16\); only flat boxes can"),
         ("CartPol-v1", "unknown environment 'CartPol-v1'; did you mean CartPole-v1"),
         ("Akrobot-v1", "unknown environment 'Akrobot-v1'; did you mean Acrobot-v1"),
@@ -833,7 +849,7 @@ def test_cartpole_of_gymnasium_trains_like_ours(tmp_path):
         ("", "unknown environment ''; "),
     ],
 )
-def test_environments_that_cannot_be_trained_on(env_id, message, num_envs, tmp_path):
+def test_environments_that_cannot_be_trained_on(env_id, message, num_envs, tiny, tmp_path):
     with pytest.raises(ValueError, match=message):
         train_elsewhere(env_id, num_envs, tmp_path / "run")
     # A wrong setting leaves nothing behind.

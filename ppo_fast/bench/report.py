@@ -18,12 +18,13 @@ def write_report(
     unit: str,
     packages: Iterable[str],
     results: list[dict[str, object]],
-    plot: Callable[[Path], object],
+    plot: Callable[[Path], object] | None = None,
 ) -> None:
     """Write `out`.json, with facts about the machine, and `out`.png; print where they are.
 
     `packages` are those whose versions matter; `plot` draws into the path that it is given.
     """
+    written = [out.with_suffix(".json")]
     out.parent.mkdir(parents=True, exist_ok=True)
     report = {
         "benchmark": benchmark,
@@ -31,9 +32,11 @@ def write_report(
         "machine": machine(packages),
         "results": results,
     }
-    out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    plot(out.with_suffix(".png"))
-    print(f"\n{out.with_suffix('.json')}  {out.with_suffix('.png')}")
+    written[0].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if plot is not None:
+        written.append(out.with_suffix(".png"))
+        plot(written[-1])
+    print("\n" + "  ".join(map(str, written)))
 
 
 def machine(packages: Iterable[str]) -> dict[str, object]:

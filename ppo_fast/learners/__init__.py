@@ -5,24 +5,39 @@ an algorithm is written once for all engines.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ppo_fast.actions import ActionLayout
 from ppo_fast.config import TrainConfig
 from ppo_fast.extras import require
 from ppo_fast.rollout import Actor, Critic, Rollout
 
+Vector = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
-class ClippedLoss:
-    """Settings of `ppo_fast.ppo_loss` for one update."""
+class Loss:
+    """Settings of `ppo_fast.surrogate.fused_loss` for one update; see there."""
 
-    clip_range: float
+    objective: Literal["policy_gradient", "importance", "clipped"]
     entropy_coef: float
     value_coef: float
-    normalize_advantages: bool
+    clip_range: float | None = None
+    clip_range_high: float | None = None
+    dual_clip: float | None = None
+    clip_range_values: float | None = None
+    kl_coef: float = 0.0
+    kl_hinge: float = 0.0
+    kl_hinge_from: float = 0.0
+    normalize_advantages: bool = False
+
+    @property
+    def uses_kl(self) -> bool:
+        """Whether the exact KL from the old policy is a part of the loss."""
+        return self.kl_coef > 0 or self.kl_hinge > 0
 
 
 @dataclass(frozen=True)
@@ -32,8 +47,10 @@ class GradientStep:
     minibatch_size: int
     learning_rate: float
     max_grad_norm: float | None
-    stop_kl: float | None
-    """Take no further step once a minibatch's approx_kl exceeds this."""
+    stop_kl: float | None = None
+    """Take no further step once the KL of a minibatch exceeds this."""
+    stop_on: Literal["approx_kl", "kl"] = "approx_kl"
+    """Which KL: the estimate from samples, or the exact one."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +66,79 @@ class EpochResult:
     stopped: bool
 
 
+@dataclass(frozen=True)
+class PolicyChange:
+    """How far an update has moved the policy, on the samples that it was made from.
+
+    Attributes:
+        kl: Mean of the exact KL(old || new), in nats.
+        entropy: Mean entropy of the new policy, in nats.
+        effective_sample_size: (sum r)^2 / (n sum r^2) of the importance weights r: which part of
+            the samples is left if they are to speak for the new policy.
+    """
+
+    kl: float
+    entropy: float
+    effective_sample_size: float
+
+
+class TrustRegion(Protocol):
+    """What TRPO asks of a policy: J, KL and their derivatives, as functions of its parameters."""
+
+    def parameters(self) -> Vector:
+        """The policy's parameters, flat [P]."""
+        ...
+
+    def set_parameters(self, parameters: Vector) -> None:
+        """Put parameters [P] in place."""
+        ...
+
+    def gradient(self) -> Vector:
+        """d J / d parameters [P] of J = mean(r A)."""
+        ...
+
+    def fisher_product(self, vector: Vector) -> Vector:
+        """F v [P]; F is the Fisher matrix, the Hessian of KL(old || new) at new = old."""
+        ...
+
+    def surrogate_and_kl(self) -> tuple[float, float]:
+        """J and the mean KL(old || new), at the parameters as they are."""
+        ...
+
+
 class Learner(Actor, Critic, Protocol):
     """What algorithms and the trainer need of an engine."""
+
+    def keep_old_policy(self, rollout: Rollout) -> None:
+        """Remember the distributions of actions in the rollout: what `old` means from now on."""
+        ...
 
     def epoch(
         self,
         rollout: Rollout,
         order: NDArray[np.int64],
-        loss: ClippedLoss,
+        loss: Loss,
         step: GradientStep,
     ) -> EpochResult:
-        """One pass over the samples of the rollout, in the given order [T * N]."""
+        """One pass over samples of the rollout, indices into its T * N steps, in that order."""
+        ...
+
+    def value_epoch(
+        self, rollout: Rollout, order: NDArray[np.int64], value_coef: float, step: GradientStep
+    ) -> float:
+        """As `epoch`, for the critic alone; returns the mean value loss."""
+        ...
+
+    def trust_region(self, rollout: Rollout) -> TrustRegion:
+        """The policy around what it was when `keep_old_policy` was called."""
+        ...
+
+    def policy_change(self, rollout: Rollout) -> PolicyChange:
+        """How far the policy is from what `keep_old_policy` remembered."""
+        ...
+
+    def observe(self, rollout: Rollout) -> None:
+        """Count the rollout's observations, where they are normalised: from now on differently."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -71,9 +150,9 @@ class Learner(Actor, Critic, Protocol):
         ...
 
 
-def make_learner(config: TrainConfig, obs_size: int, num_actions: int) -> Learner:
+def make_learner(config: TrainConfig, obs_size: int, layout: ActionLayout) -> Learner:
     """The learner that `config.engine` names."""
     require("torch")
     from ppo_fast.learners.torch import TorchLearner
 
-    return TorchLearner(config, obs_size, num_actions)
+    return {"torch": TorchLearner}[config.engine](config, obs_size, layout)

@@ -1,4 +1,4 @@
-"""ActorCritic: separate multilayer perceptrons for policy and value function."""
+"""ActorCritic: multilayer perceptrons for policy and value function, apart or sharing a trunk."""
 
 import math
 from itertools import pairwise
@@ -6,57 +6,145 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+from ppo_fast.actions import ActionLayout
+from ppo_fast.config import TrainConfig
+from ppo_fast.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+    StateDependentNoise,
+)
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+}
+_LOG_STD_RANGE = (-20.0, 2.0)
 
 
 class ActorCritic(nn.Module):
-    """Logits [B, num_actions] and values [B] of observations [B, obs_size].
+    """The distribution of actions and values [B] for observations [B, obs_size].
 
-    Orthogonal initialisation with gain sqrt(2), 0.01 for the logits and 1 for the value; biases
-    start at zero. A near-uniform first policy matters more than any other detail of initialisation
-    (M. Andrychowicz et al., "What Matters in On-Policy Reinforcement Learning?", 2021).
+    Orthogonal initialisation with gain sqrt(2), 0.01 for the policy's last layer and 1 for the
+    value; biases start at zero. A near-uniform first policy matters more than any other detail of
+    initialisation (M. Andrychowicz et al., "What Matters in On-Policy Reinforcement Learning?",
+    2021).
+
+    Attributes:
+        trunk: Hidden layers that both share; none unless `config.shared_trunk`.
+        actor: From what the trunk gives to the distribution.
+        critic: From what the trunk gives to the value [B, 1].
     """
 
     def __init__(
         self,
+        config: TrainConfig,
         obs_size: int,
-        num_actions: int,
-        hidden_sizes: tuple[int, ...],
-        activation: str,
+        layout: ActionLayout,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.actor = _mlp((obs_size, *hidden_sizes, num_actions), activation, 0.01, generator)
-        self.critic = _mlp((obs_size, *hidden_sizes, 1), activation, 1.0, generator)
+        sizes = (obs_size, *config.hidden_sizes)
 
-    def logits(self, obs: Tensor) -> Tensor:
-        result: Tensor = self.actor(obs)
-        return result
+        def hidden() -> nn.Sequential:
+            return _mlp(sizes, config.activation, generator)
+
+        shared = config.shared_trunk
+        self.trunk = hidden() if shared else nn.Sequential()
+        self.actor = Actor(
+            config, nn.Sequential() if shared else hidden(), sizes[-1], layout, generator
+        )
+        self.critic = nn.Sequential() if shared else hidden()
+        self.critic.append(_linear(sizes[-1], 1, 1.0, generator))
+
+    def policy(self, obs: Tensor) -> Distribution:
+        dist: Distribution = self.actor(self.trunk(obs))
+        return dist
 
     def values(self, obs: Tensor) -> Tensor:
-        result: Tensor = self.critic(obs).squeeze(-1)
-        return result
+        values: Tensor = self.critic(self.trunk(obs)).squeeze(-1)
+        return values
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        return self.logits(obs), self.values(obs)
+    def forward(self, obs: Tensor) -> tuple[Distribution, Tensor]:
+        features = self.trunk(obs)
+        return self.actor(features), self.critic(features).squeeze(-1)
+
+
+class Actor(nn.Module):
+    """The policy's own layers, and the distribution that their outputs are the parameters of."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        hidden: nn.Sequential,
+        latent_size: int,
+        layout: ActionLayout,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self._layout = layout
+        self._continuous = config.continuous
+        self._first_log_std = config.log_std
+        self._own_std = layout.kind == "continuous" and not config.state_dependent_std
+        if self._own_std:
+            is_gsde = config.continuous == "gsde"
+            shape = (latent_size, *layout.shape) if is_gsde else layout.shape
+            self.log_std = nn.Parameter(torch.full(shape, config.log_std))
+        outputs = {
+            "categorical": sum(layout.sizes),
+            "multi_categorical": sum(layout.sizes),
+            "bernoulli": len(layout.sizes),
+            "continuous": math.prod(layout.shape) * (1 if self._own_std else 2),
+        }
+        self.hidden = hidden
+        self.head = _linear(latent_size, outputs[layout.kind], 0.01, generator)
+
+    def forward(self, features: Tensor) -> Distribution:
+        latent = self.hidden(features)
+        outputs = self.head(latent)
+        kind = self._layout.kind
+        if kind == "categorical":
+            return Categorical(outputs)
+        if kind == "multi_categorical":
+            return MultiCategorical(outputs, self._layout.sizes)
+        if kind == "bernoulli":
+            return Bernoulli(outputs)
+        if self._continuous == "gsde":
+            return StateDependentNoise(outputs, latent, self.log_std)
+        mean: Tensor = outputs
+        log_std: Tensor
+        if self._own_std:
+            log_std = self.log_std
+        else:
+            mean, change = outputs.chunk(2, dim=-1)
+            log_std = torch.clamp(self._first_log_std + change, *_LOG_STD_RANGE)
+        if self._continuous == "squashed":
+            return SquashedGaussian(mean, log_std)
+        return Gaussian(mean, log_std)
 
 
 def _mlp(
-    sizes: tuple[int, ...], activation: str, last_gain: float, generator: torch.Generator | None
+    sizes: tuple[int, ...], activation: str, generator: torch.Generator | None
 ) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for k, (before, after) in enumerate(pairwise(sizes)):
-        last = k == len(sizes) - 2
-        # Without torch's own initialisation, which would draw from its global generator.
-        linear: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-            nn.Linear, before, after
-        )
-        nn.init.orthogonal_(linear.weight, last_gain if last else math.sqrt(2), generator)
-        nn.init.zeros_(linear.bias)
-        layers.append(linear)
-        if not last:
-            layers.append(_ACTIVATIONS[activation]())
+    for before, after in pairwise(sizes):
+        layers += [_linear(before, after, math.sqrt(2), generator), _ACTIVATIONS[activation]()]
     return nn.Sequential(*layers)
+
+
+def _linear(before: int, after: int, gain: float, generator: torch.Generator | None) -> nn.Linear:
+    # Without torch's own initialisation, which would draw from its global generator.
+    linear: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Linear, before, after
+    )
+    nn.init.orthogonal_(linear.weight, gain, generator)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 def flatten_parameters(module: nn.Module) -> nn.Parameter:

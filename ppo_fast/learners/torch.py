@@ -1,5 +1,8 @@
 """The torch engine: an ActorCritic module, the fused loss, and Adam on one flat parameter."""
 
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -7,30 +10,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_fast.actions import ActionLayout
 from ppo_fast.config import TrainConfig
-from ppo_fast.distributions import Categorical
-from ppo_fast.learners import ClippedLoss, EpochResult, GradientStep
+from ppo_fast.distributions import Distribution
+from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
 from ppo_fast.learners.networks import ActorCritic, flatten_parameters
+from ppo_fast.learners.trust_region import TorchTrustRegion, marginal
+from ppo_fast.normalizers import ObsNormalizer
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS, fused_loss
 
 _POLICY_LOSS = STATS.index("policy_loss")
 _VALUE_LOSS = STATS.index("value_loss")
-_APPROX_KL = STATS.index("approx_kl")
 
 
 class TorchLearner:
     """See `ppo_fast.learners.Learner`."""
 
-    def __init__(self, config: TrainConfig, obs_size: int, num_actions: int) -> None:
+    def __init__(self, config: TrainConfig, obs_size: int, layout: ActionLayout) -> None:
         self.seed = config.seed
         self.model = ActorCritic(
-            obs_size,
-            num_actions,
-            config.hidden_sizes,
-            config.activation,
-            torch.Generator().manual_seed(config.seed),
+            config, obs_size, layout, torch.Generator().manual_seed(config.seed)
         )
+        self._normalizer = ObsNormalizer((obs_size,)) if config.normalize_obs else None
+        is_gsde = layout.kind == "continuous" and config.continuous == "gsde"
+        self._noise: dict[str, Any] = {"sample_freq": config.noise_steps} if is_gsde else {}
+        self._old: Distribution | None = None
         self._flat = flatten_parameters(self.model)
         self._optimizer = torch.optim.Adam(
             [self._flat], lr=config.learning_rate, eps=1e-5, fused=True
@@ -39,79 +44,155 @@ class TorchLearner:
     def act(
         self,
         obs: NDArray[np.float32],
-        actions: NDArray[np.int64],
+        actions: NDArray[Any],
         logp: NDArray[np.float32],
         *,
         step: int,
         deterministic: bool = False,
     ) -> None:
         with torch.inference_mode():
-            logits = self.model.logits(torch.from_numpy(obs))
-        try:
-            Categorical(logits).sample_into(
-                actions, logp, seed=self.seed, step=step, deterministic=deterministic
+            dist = self.model.policy(self._seen(obs))
+        with _as_divergence():
+            dist.sample_into(
+                actions,
+                logp,
+                seed=self.seed,
+                step=step,
+                deterministic=deterministic,
+                **self._noise,
             )
-        except ValueError as error:
-            raise FloatingPointError(str(error)) from None
 
     def values(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            result: NDArray[np.float32] = self.model.values(torch.from_numpy(obs)).numpy()
+            result: NDArray[np.float32] = self.model.values(self._seen(obs)).numpy()
         return result
+
+    def keep_old_policy(self, rollout: Rollout) -> None:
+        with torch.no_grad():
+            self._old = _copy(self._policy(rollout))
 
     def epoch(
         self,
         rollout: Rollout,
         order: NDArray[np.int64],
-        loss: ClippedLoss,
+        loss: Loss,
         step: GradientStep,
     ) -> EpochResult:
-        samples = _shuffled(rollout, torch.from_numpy(order))
+        settings = dataclasses.asdict(loss)
+        stop_on = STATS.index(step.stop_on)
+        index = torch.from_numpy(order)
+        samples = self._gather(rollout, index)
+        old = _rows(self._old, index) if loss.uses_kl else None
         rows = []
         for first in range(0, len(order), step.minibatch_size):
-            batch = [x[first : first + step.minibatch_size] for x in samples]
-            try:
-                total, stats = self._loss(batch, loss)
-            except ValueError as error:
-                raise FloatingPointError(str(error)) from None
+            part = slice(first, first + step.minibatch_size)
+            obs, actions, old_logp, advantages, returns, old_values = (x[part] for x in samples)
+            dist, values = self.model(obs)
+            with _as_divergence():
+                total, stats = fused_loss(
+                    marginal(dist),
+                    actions,
+                    advantages,
+                    old_logp=old_logp,
+                    values=values,
+                    returns=returns,
+                    old_values=old_values if loss.clip_range_values is not None else None,
+                    old_dist=_rows(old, part),
+                    **settings,
+                )
             row = stats.numpy()
             rows.append(row)
             if not np.isfinite(row[_POLICY_LOSS]) or not np.isfinite(row[_VALUE_LOSS]):
                 raise FloatingPointError(
                     f"policy_loss {row[_POLICY_LOSS]}, value_loss {row[_VALUE_LOSS]}"
                 )
-            if step.stop_kl is not None and row[_APPROX_KL] > step.stop_kl:
+            if step.stop_kl is not None and row[stop_on] > step.stop_kl:
                 return EpochResult(np.stack(rows), stopped=True)
             self._descend(total, step)
         return EpochResult(np.stack(rows), stopped=False)
 
+    def value_epoch(
+        self, rollout: Rollout, order: NDArray[np.int64], value_coef: float, step: GradientStep
+    ) -> float:
+        index = torch.from_numpy(order)
+        obs, _, _, _, returns, _ = self._gather(rollout, index)
+        losses = []
+        for first in range(0, len(order), step.minibatch_size):
+            part = slice(first, first + step.minibatch_size)
+            loss = torch.nn.functional.mse_loss(self.model.values(obs[part]), returns[part])
+            losses.append(loss.item())
+            if not np.isfinite(losses[-1]):
+                raise FloatingPointError(f"value_loss {losses[-1]}")
+            self._descend(value_coef * loss, step)
+        return float(np.mean(losses))
+
+    def trust_region(self, rollout: Rollout) -> TorchTrustRegion:
+        assert self._old is not None
+        index = torch.from_numpy(rollout.samples)
+        obs, actions, old_logp, advantages, _, _ = self._gather(rollout, index)
+        old = _rows(self._old, index)
+        return TorchTrustRegion(self.model.actor, obs, actions, old_logp, advantages, old)
+
+    def policy_change(self, rollout: Rollout) -> PolicyChange:
+        assert self._old is not None
+        samples = torch.from_numpy(rollout.samples)
+        with torch.no_grad(), _as_divergence():
+            new = self._policy(rollout)
+            kl = self._old.kl(new)[samples]
+            logp, entropy = new.evaluate(_flat(rollout.actions))
+        log_ratio = (logp - _flat(rollout.logp))[samples].double().clamp(-60, 60)
+        ratio = log_ratio.exp()
+        size = ratio.sum() ** 2 / (len(ratio) * (ratio**2).sum())
+        return PolicyChange(
+            kl=kl.double().mean().item(),
+            entropy=entropy[samples].double().mean().item(),
+            effective_sample_size=size.item(),
+        )
+
+    def observe(self, rollout: Rollout) -> None:
+        if self._normalizer is not None:
+            obs = rollout.obs[:-1]
+            self._normalizer.update(
+                obs.reshape(-1, *obs.shape[2:]) if rollout.valid is None else obs[rollout.valid]
+            )
+
     def state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        state = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        if self._normalizer is not None:
+            state["obs_moments"] = self._normalizer.moments.state()
+        return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         try:
             self.model.load_state_dict(state["model"])
             self._optimizer.load_state_dict(state["optimizer"])
+            if self._normalizer is not None:
+                self._normalizer.moments.load_state(state["obs_moments"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             first_line = str(error).splitlines()[0]
             raise ValueError(f"the state is not of this network: {first_line}") from None
 
-    def _loss(self, batch: list[Tensor], loss: ClippedLoss) -> tuple[Tensor, Tensor]:
-        obs, actions, old_logp, advantages, returns = batch
-        logits, values = self.model(obs)
-        return fused_loss(
-            Categorical(logits),
-            actions,
-            advantages,
-            objective="clipped",
-            old_logp=old_logp,
-            values=values,
-            returns=returns,
-            clip_range=loss.clip_range,
-            entropy_coef=loss.entropy_coef,
-            value_coef=loss.value_coef,
-            normalize_advantages=loss.normalize_advantages,
+    def _seen(self, obs: NDArray[np.float32]) -> Tensor:
+        """Observations as the networks see them."""
+        return torch.from_numpy(obs if self._normalizer is None else self._normalizer(obs))
+
+    def _policy(self, rollout: Rollout) -> Distribution:
+        """The distributions of all T * N steps."""
+        obs = rollout.obs[:-1]
+        return marginal(self.model.policy(self._seen(obs.reshape(-1, *obs.shape[2:]))))
+
+    def _gather(self, rollout: Rollout, index: Tensor) -> list[Tensor]:
+        """obs, actions, logp, advantages, returns and values of samples, in the given order."""
+        obs = rollout.obs[:-1]
+        flat = (
+            self._seen(obs.reshape(-1, *obs.shape[2:])),
+            _flat(rollout.actions),
+            _flat(rollout.logp),
+            _flat(rollout.advantages),
+            _flat(rollout.returns),
+            _flat(rollout.old_values),
         )
+        return [x.index_select(0, index) for x in flat]
 
     def _descend(self, total: Tensor, step: GradientStep) -> None:
         gradient = self._flat.grad
@@ -126,15 +207,31 @@ class TorchLearner:
         self._optimizer.step()
 
 
-def _shuffled(rollout: Rollout, order: Tensor) -> list[Tensor]:
-    """obs, actions, logp, advantages and returns of all samples, in the given order."""
-    size = len(order)
-    obs = rollout.obs[:-1]
-    flat = (
-        obs.reshape(size, *obs.shape[2:]),
-        rollout.actions.reshape(size),
-        rollout.logp.reshape(size),
-        rollout.advantages.reshape(size),
-        rollout.returns.reshape(size),
-    )
-    return [torch.from_numpy(x).index_select(0, order) for x in flat]
+@contextmanager
+def _as_divergence() -> Iterator[None]:
+    """What a distribution refuses here is what the networks gave: they have diverged."""
+    try:
+        yield
+    except ValueError as error:
+        raise FloatingPointError(str(error)) from None
+
+
+def _flat(array: NDArray[Any]) -> Tensor:
+    """[T, N, ...] as a tensor [T * N, ...] of the same memory."""
+    return torch.from_numpy(array.reshape(-1, *array.shape[2:]))
+
+
+def _copy(dist: Any) -> Any:
+    """The same distribution, whatever becomes of the network's own parameters."""
+    fields = {f.name: getattr(dist, f.name) for f in dataclasses.fields(dist)}
+    copies = {name: x.clone() for name, x in fields.items() if isinstance(x, Tensor)}
+    return dataclasses.replace(dist, **copies)
+
+
+def _rows(dist: Any, index: Tensor | slice) -> Any:
+    """The distribution of some samples; parameters that all samples share stay."""
+    if dist is None:
+        return None
+    fields = {f.name: getattr(dist, f.name) for f in dataclasses.fields(dist)}
+    chosen = {name: x[index] for name, x in fields.items() if isinstance(x, Tensor) and x.ndim > 1}
+    return dataclasses.replace(dist, **chosen)

@@ -21,10 +21,17 @@ Row = dict[str, float]
 
 
 class EpisodeTracker:
-    """Returns and lengths of finished episodes, across rollouts."""
+    """Returns and lengths of finished episodes, across rollouts.
+
+    Attributes:
+        count: Episodes so far.
+        return_sum: Sum of their returns. `return_sum / count` is the mean return of the whole run;
+            the difference quotient of two rows of metrics.csv, of the updates between them.
+    """
 
     def __init__(self, num_envs: int, window: int = 100) -> None:
         self.count = 0
+        self.return_sum = 0.0
         self._returns: deque[float] = deque(maxlen=window)
         self._lengths: deque[int] = deque(maxlen=window)
         self._open_return = np.zeros(num_envs)
@@ -48,13 +55,17 @@ class EpisodeTracker:
     def add(self, rollout: Rollout) -> None:
         """Count the episodes that ended in a rollout, in the order in which they did."""
         done = rollout.terminated | rollout.truncated
+        if rollout.valid is not None:
+            done &= rollout.valid
         for t in range(rollout.num_steps):
             self._open_return += rollout.rewards[t]
             self._open_length += 1
             if not done[t].any():
                 continue
             ended = done[t]
-            self._returns.extend(self._open_return[ended].tolist())
+            returns = self._open_return[ended].tolist()
+            self._returns.extend(returns)
+            self.return_sum += sum(returns)
             self._lengths.extend(self._open_length[ended].tolist())
             self.count += int(ended.sum())
             self._open_return[ended] = 0
@@ -68,6 +79,7 @@ class EpisodeTracker:
     def state(self) -> dict[str, Any]:
         return {
             "count": self.count,
+            "return_sum": self.return_sum,
             "returns": list(self._returns),
             "lengths": list(self._lengths),
             "open_return": self._open_return.tolist(),
@@ -76,6 +88,7 @@ class EpisodeTracker:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.count = state["count"]
+        self.return_sum = state["return_sum"]
         self._returns.extend(state["returns"])
         self._lengths.extend(state["lengths"])
         self._open_return = np.array(state["open_return"], np.float64)
@@ -130,8 +143,8 @@ class MetricsWriter:
             self._events.close()
 
 
-def read_metrics(folder: Path, updates: int) -> list[Row]:
-    """The first `updates` rows of a run's metrics.csv."""
+def read_metrics(folder: Path, updates: int | None = None) -> list[Row]:
+    """The first `updates` rows of a run's metrics.csv; None for all, of a finished run."""
     path = folder / "metrics.csv"
     with path.open(newline="") as file:
         # A process that was killed may have left half a row behind these.
@@ -139,7 +152,7 @@ def read_metrics(folder: Path, updates: int) -> list[Row]:
             {name: _number(value) for name, value in row.items()}
             for row in islice(csv.DictReader(file), updates)
         ]
-    if len(rows) < updates:
+    if updates is not None and len(rows) < updates:
         raise ValueError(f"{path} has {len(rows)} rows but its checkpoint is of update {updates}")
     return rows
 

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from ppo_fast.actions import ActionLayout
 from ppo_fast.config import TrainConfig
 from ppo_fast.learners import Learner, make_learner
 from ppo_fast.training.checkpoint import load_checkpoint
@@ -19,13 +20,16 @@ class Policy:
         config: The settings of the run.
     """
 
-    def __init__(self, config: TrainConfig, learner: Learner, obs_size: int) -> None:
+    def __init__(
+        self, config: TrainConfig, learner: Learner, obs_size: int, layout: ActionLayout
+    ) -> None:
         self.config = config
         self._learner = learner
         self._obs_size = obs_size
+        self._layout = layout
         self._calls = 0
 
-    def predict(self, obs: Any, *, deterministic: bool = True) -> NDArray[np.int64]:
+    def predict(self, obs: Any, *, deterministic: bool = True) -> NDArray[Any]:
         """Choose actions.
 
         Parameters
@@ -39,7 +43,7 @@ class Policy:
         Returns
         -------
         numpy.ndarray
-            int64, a scalar array for one observation, else [N].
+            As the environment takes them: [...] for one observation, else [N, ...].
 
         Raises
         ------
@@ -55,7 +59,7 @@ class Policy:
                 f"predict: obs must have shape ({self._obs_size},) or (N, {self._obs_size}), "
                 f"got {np.shape(obs)}"
             )
-        actions = np.empty(len(rows), np.int64)
+        actions = np.empty((len(rows), *self._layout.shape), self._layout.dtype)
         logp = np.empty(len(rows), np.float32)
         self._learner.act(
             np.ascontiguousarray(rows),
@@ -66,6 +70,7 @@ class Policy:
         )
         if not deterministic:
             self._calls += 1
+        actions = self._layout.to_env(actions)
         return actions[0] if single else actions
 
 
@@ -86,23 +91,17 @@ def load(folder: str | os.PathLike[str]) -> Policy:
     """
     content = load_checkpoint(folder)
     config = TrainConfig.from_json(content["config"])
-    learner = make_learner(config, content["obs_size"], content["num_actions"])
+    layout = ActionLayout.from_json(content["actions"])
+    learner = make_learner(config, content["obs_size"], layout)
     learner.load_state(content["learner"])
-    return Policy(config, learner, content["obs_size"])
+    return Policy(config, learner, content["obs_size"], layout)
 
 
-def flat_sizes(
-    env_id: str, obs_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
-) -> tuple[int, int]:
-    """Observation size and number of actions; ValueError for spaces that are not supported."""
+def flat_size(env_id: str, obs_space: gymnasium.Space[Any]) -> int:
+    """Observation size; ValueError for spaces that are not supported."""
     if not isinstance(obs_space, gymnasium.spaces.Box) or len(obs_space.shape) != 1:
         raise ValueError(
             f"{env_id} has observations in {obs_space}; only flat boxes can be trained on so far "
             "(gymnasium.wrappers.FlattenObservation makes one)"
         )
-    if not isinstance(action_space, gymnasium.spaces.Discrete) or action_space.start != 0:
-        raise ValueError(
-            f"{env_id} has actions in {action_space}; only Discrete actions from 0 can be trained "
-            "so far"
-        )
-    return obs_space.shape[0], int(action_space.n)
+    return obs_space.shape[0]

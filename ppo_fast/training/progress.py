@@ -93,7 +93,7 @@ def _figures(row: Row) -> str:
     mean_return = row["mean_return"]
     shown = "-" if math.isnan(mean_return) else f"{mean_return:.1f}"
     return (
-        f"return {shown}  {row['steps_per_second']:,.0f} steps/s  kl {row['approx_kl']:.4f}  "
-        f"clip {row['clip_fraction']:.2f}  entropy {row['entropy']:.2f}  "
+        f"return {shown}  {row['steps_per_second']:,.0f} steps/s  kl {row['kl']:.4f}  "
+        f"samples worth {row['effective_sample_size']:.0%}  entropy {row['entropy']:.2f}  "
         f"ev {row['explained_variance']:.2f}"
     )

@@ -35,14 +35,34 @@ def create_run_folder(config: TrainConfig) -> Path:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file that people read, too."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    """Write a file that people read, too; a crash leaves it whole or absent."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote; ValueError for anything that is no JSON object."""
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    return content
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has trained, and been evaluated, to its end."""
+    return (folder / "summary.json").exists()
+
+
+def env_stem(env_id: str) -> str:
+    """An environment's id, or its header's name, as a part of a file name."""
+    if is_header(env_id):
+        return Path(env_id).stem
+    return env_id.replace("/", "-").replace(":", "-")
 
 
 def _make_free_folder(config: TrainConfig) -> Path:
-    env = config.env_id
-    env = Path(env).stem if is_header(env) else env.replace("/", "-").replace(":", "-")
-    stem = f"{env}-{config.algorithm}-s{config.seed}"
+    stem = f"{env_stem(config.env_id)}-{config.algorithm}-s{config.seed}"
     for k in count(1):
         folder = Path("runs") / (stem if k == 1 else f"{stem}-{k}")
         try:

@@ -1,33 +1,34 @@
 """train: collect, update, measure, save; and go on after an interruption."""
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo_fast.algorithms import make_algorithm
+from ppo_fast.actions import ActionLayout
+from ppo_fast.algorithms import Schedule, make_algorithm
 from ppo_fast.config import TrainConfig
 from ppo_fast.envs import NativeVectorEnv, make_stepper
-from ppo_fast.extras import require
+from ppo_fast.extras import require, require_train
 from ppo_fast.learners import make_learner
+from ppo_fast.normalizers import RewardScaler
 from ppo_fast.rollout import Rollout
 from ppo_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from ppo_fast.training.evaluate import Evaluation, evaluate
 from ppo_fast.training.metrics import EpisodeTracker, MetricsWriter, Row, columns, read_metrics
 from ppo_fast.training.plots import plot_learning_curve
-from ppo_fast.training.policy import Policy, flat_sizes
+from ppo_fast.training.policy import Policy, flat_size
 from ppo_fast.training.progress import make_display
-from ppo_fast.training.run_folder import create_run_folder, write_json
+from ppo_fast.training.run_folder import create_run_folder, is_finished, write_json
+from ppo_fast.training.signals import stop_on_signal
 from ppo_fast.training.torch_threads import torch_threads
+
+_STOPPING = "stopping after this update; once more stops at once, without saving"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -65,6 +66,7 @@ def train(
     *,
     resume: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    on_update: Callable[[Row], object] | None = None,
 ) -> TrainResult:
     """Run a training, or go on with one that was stopped.
 
@@ -76,6 +78,8 @@ def train(
         Folder of a stopped run to go on with, instead of `config`.
     progress
         Show a progress bar (plain lines where standard output is no terminal).
+    on_update
+        Called after every update with its row of metrics.csv.
 
     Returns
     -------
@@ -93,8 +97,7 @@ def train(
     """
     if (config is None) == (resume is None):
         raise TypeError("train: give either a config or resume=<folder>")
-    for module in ("torch", "tensorboard", "matplotlib", "rich"):
-        require(module)
+    require_train()
     folder = None if resume is None else Path(resume)
     content = None if folder is None else load_checkpoint(folder)
     if content is not None:
@@ -104,7 +107,7 @@ def train(
     with torch_threads(config.torch_threads):
         run = _Run.started(config) if content is None else _Run.resumed(config, content)
         try:
-            run.train(progress)
+            run.train(progress, on_update)
             return run.finish(progress)
         finally:
             run.metrics.close()
@@ -116,14 +119,22 @@ class _Run:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.stepper = make_stepper(config.env_id, config.num_envs, num_threads=config.num_threads)
-        self.obs_size, self.num_actions = flat_sizes(
-            config.env_id, self.stepper.single_observation_space, self.stepper.single_action_space
+        self.obs_size = flat_size(config.env_id, self.stepper.single_observation_space)
+        self.layout = ActionLayout.of(
+            config.env_id,
+            self.stepper.single_action_space,
+            squashed=config.continuous == "squashed",
         )
-        self.learner = make_learner(config, self.obs_size, self.num_actions)
+        self.learner = make_learner(config, self.obs_size, self.layout)
         self.algorithm = make_algorithm(config)
-        self.rollout = Rollout(config.num_steps, config.num_envs, (self.obs_size,))
+        self.rollout = Rollout(config.num_steps, config.num_envs, (self.obs_size,), self.layout)
         self.episodes = EpisodeTracker(config.num_envs)
+        self.rewards = (
+            RewardScaler(config.num_envs, config.gamma) if config.normalize_rewards else None
+        )
         self.updates = 0
+        self.steps = 0  # samples that were learned from
+        self.draws = 0  # steps of each environment
         self.seconds = 0.0
         self.solved_early = False
         self.note = ""
@@ -146,20 +157,24 @@ class _Run:
         assert folder is not None
         run = cls(config)
         run.updates = content["updates"]
+        run.steps = content["steps"]
+        run.draws = content["draws"]
         run.seconds = content["seconds"]
         run.solved_early = content["solved_early"]
-        if run.is_over and (folder / "summary.json").exists():
+        if run.is_over and is_finished(folder):
             raise ValueError(
                 f"{folder} has finished its {run.steps:,} steps; there is no more to do"
             )
         run.learner.load_state(content["learner"])
+        run.algorithm.load_state(content["algorithm"])
+        if run.rewards is not None:
+            run.rewards.load_state(content["rewards"])
         run.episodes.load_state(content["episodes"])
         run.rollout.start(content["obs"].numpy())
         state = content["env_state"]
         if state is not None and isinstance(run.stepper, NativeVectorEnv):
             run.stepper.set_state(state.numpy())
         else:
-            run.episodes.restart()
             run.reset_envs()
             run.note = f"{config.env_id} cannot save its state: its episodes start anew"
         run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
@@ -171,13 +186,8 @@ class _Run:
         return self.config.out
 
     @property
-    def steps(self) -> int:
-        """Environment steps so far."""
-        return self.updates * self.config.batch_size
-
-    @property
     def is_over(self) -> bool:
-        return self.solved_early or self.updates >= self.config.num_updates
+        return self.solved_early or self.steps >= self.config.total_steps
 
     def reset_envs(self) -> None:
         """Start all episodes, from seeds of (seed, updates so far)."""
@@ -185,8 +195,11 @@ class _Run:
         seeds = sequence.generate_state(self.config.num_envs, np.uint64).tolist()
         obs, _ = self.stepper.reset(seed=seeds)
         self.rollout.start(obs)
+        self.episodes.restart()
+        if self.rewards is not None:
+            self.rewards.restart()
 
-    def train(self, progress: bool) -> None:
+    def train(self, progress: bool, on_update: Callable[[Row], object] | None) -> None:
         """Updates until the run is over; raises Interrupted on a signal."""
         if progress and self.note:
             print(self.note, flush=True)
@@ -195,7 +208,7 @@ class _Run:
         start = time.perf_counter()
         saved = start
         try:
-            with _stop_on_signal(announce=progress) as stop:
+            with stop_on_signal(_STOPPING if progress else None) as stop:
                 if self.updates == 0:
                     self.reset_envs()
                 while not self.is_over:
@@ -206,6 +219,8 @@ class _Run:
                     row["steps_per_second"] = self.steps / self.seconds
                     self.metrics.add(row)
                     display.update(row)
+                    if on_update is not None:
+                        on_update(row)
                     if stop.is_set() and not self.is_over:
                         self.save()
                         raise Interrupted(self.out, self.steps)
@@ -220,15 +235,18 @@ class _Run:
         """One rollout and one update; returns the metrics, times left out."""
         config = self.config
         try:
-            first_step = self.updates * config.num_steps
-            self.rollout.collect(self.stepper, self.learner, first_step=first_step)
-            self.episodes.add(self.rollout)
-            stats = self.algorithm.update(self.learner, self.rollout, number=self.updates)
+            self.collect()
+            self.learner.keep_old_policy(self.rollout)
+            total = config.num_updates * config.batch_size
+            now = Schedule(config, self.updates, max(0.0, 1 - self.steps / total))
+            stats = self.algorithm.update(self.learner, self.rollout, now)
+            self.learner.observe(self.rollout)
         except FloatingPointError as error:
             raise RuntimeError(
                 f"training diverged after {self.updates} updates ({error}); lower learning_rate"
             ) from None
         self.updates += 1
+        self.steps += len(self.rollout.samples)
         mean_return = self.episodes.mean_return
         self.solved_early = (
             config.target_return is not None
@@ -241,8 +259,23 @@ class _Run:
             "episodes": self.episodes.count,
             "mean_return": mean_return,
             "mean_length": self.episodes.mean_length,
+            "return_sum": self.episodes.return_sum,
             **stats,
         }
+
+    def collect(self) -> None:
+        """The next rollout, its episodes counted and its rewards scaled."""
+        rollout = self.rollout
+        if self.algorithm.whole_episodes:
+            self.reset_envs()
+            rollout.collect_episodes(self.stepper, self.learner, first_step=self.draws)
+        else:
+            rollout.collect(self.stepper, self.learner, first_step=self.draws)
+        self.draws += rollout.num_steps
+        self.episodes.add(rollout)
+        if self.rewards is not None:
+            done = rollout.terminated | rollout.truncated
+            self.rewards.scale(rollout.rewards, done, rollout.valid)
 
     def save(self) -> None:
         """Write the checkpoint, after the metrics that lead up to it."""
@@ -254,13 +287,17 @@ class _Run:
             {
                 "config": self.config.to_json(),
                 "obs_size": self.obs_size,
-                "num_actions": self.num_actions,
+                "actions": self.layout.to_json(),
                 "updates": self.updates,
+                "steps": self.steps,
+                "draws": self.draws,
                 "seconds": self.seconds,
                 "solved_early": self.solved_early,
                 "learner": self.learner.state(),
+                "algorithm": self.algorithm.state(),
+                "rewards": None if self.rewards is None else self.rewards.state(),
                 "episodes": self.episodes.state(),
-                "obs": torch.from_numpy(self.rollout.obs[-1].copy()),
+                "obs": torch.from_numpy(self.rollout.opening.copy()),
                 "env_state": None if native is None else torch.from_numpy(native.get_state()),
             },
         )
@@ -271,7 +308,7 @@ class _Run:
         rows = self.metrics.rows
         self.metrics.close()
         plot_learning_curve(self.out / "learning_curve.png", self.config, rows)
-        policy = Policy(self.config, self.learner, self.obs_size)
+        policy = Policy(self.config, self.learner, self.obs_size, self.layout)
         evaluation = None
         if self.config.eval_episodes > 0:
             if progress:
@@ -295,30 +332,3 @@ class _Run:
             "eval_episodes": 0 if evaluation is None else len(evaluation.returns),
             "solved": None if evaluation is None else evaluation.solved,
         }
-
-
-@contextmanager
-def _stop_on_signal(announce: bool) -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second one raises KeyboardInterrupt at once.
-
-    Python delivers signals to the main thread only, so elsewhere the event is never set.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt("stopped at once; what came after the last checkpoint is lost")
-        stop.set()
-        if announce:
-            print("\nstopping after this update; once more stops at once, without saving")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # None: it was not set from Python
-                signal.signal(number, handler)

@@ -1,0 +1,110 @@
+"""What a policy's actions are: from an environment's action space to arrays, and back to it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["categorical", "multi_categorical", "bernoulli", "continuous"]
+
+
+@dataclass(frozen=True, eq=False)
+class ActionLayout:
+    """How actions are stored, and what the environment gets of them.
+
+    Attributes:
+        kind: The family of distributions.
+        shape: Shape of a stored action: () for categorical, else (components,).
+        sizes: Choices per component; empty for continuous actions.
+        space: The environment's space of single actions.
+        squashed: Whether continuous actions are stored before a tanh, which is then scaled to the
+            bounds; else they are cut at the bounds.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    space: gymnasium.Space[Any]
+    squashed: bool = False
+
+    @classmethod
+    def of(cls, env_id: str, space: gymnasium.Space[Any], *, squashed: bool = False) -> Self:
+        """The layout for a space; ValueError for one that no policy here can act in."""
+        if isinstance(space, gymnasium.spaces.Discrete):
+            return cls("categorical", (), (int(space.n),), space)
+        if isinstance(space, gymnasium.spaces.MultiDiscrete) and space.nvec.ndim == 1:
+            return cls("multi_categorical", space.shape, tuple(space.nvec.tolist()), space)
+        if isinstance(space, gymnasium.spaces.MultiBinary) and len(space.shape) == 1:
+            return cls("bernoulli", space.shape, (2,) * space.shape[0], space)
+        is_float = isinstance(space, gymnasium.spaces.Box) and space.dtype in (
+            np.float32,
+            np.float64,
+        )
+        if not is_float:
+            raise ValueError(
+                f"{env_id} has actions in {space}; those that can be trained are Discrete, "
+                "MultiDiscrete and MultiBinary with one axis, and Box of floats"
+            )
+        assert isinstance(space, gymnasium.spaces.Box)
+        if squashed and not space.is_bounded():
+            raise ValueError(
+                f"{env_id} has actions without bounds, {space}; squashed actions need them: "
+                "choose continuous=gaussian"
+            )
+        size = int(np.prod(space.shape))
+        return cls("continuous", (size,), (), space, squashed)
+
+    def to_json(self) -> dict[str, Any]:
+        """The layout as JSON types; `from_json` undoes it, without the environment."""
+        space = self.space
+        if isinstance(space, gymnasium.spaces.Box):
+            described: dict[str, Any] = {
+                "low": space.low.tolist(),
+                "high": space.high.tolist(),
+                "dtype": str(space.dtype),
+            }
+        elif isinstance(space, gymnasium.spaces.MultiBinary):
+            described = {"binary": len(self.sizes)}
+        else:
+            start = np.asarray(getattr(space, "start", 0)).tolist()
+            described = {"choices": list(self.sizes), "start": start}
+        return {**described, "squashed": self.squashed}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        """The layout that `to_json` described."""
+        space: gymnasium.Space[Any]
+        if "low" in fields:
+            dtype = np.dtype(fields["dtype"])
+            low, high = (np.array(fields[name], dtype) for name in ("low", "high"))
+            space = gymnasium.spaces.Box(low, high, dtype=dtype.type)
+        elif "binary" in fields:
+            space = gymnasium.spaces.MultiBinary(fields["binary"])
+        elif np.ndim(fields["start"]) == 0:
+            space = gymnasium.spaces.Discrete(fields["choices"][0], start=fields["start"])
+        else:
+            space = gymnasium.spaces.MultiDiscrete(fields["choices"], start=fields["start"])
+        return cls.of("the checkpoint", space, squashed=fields["squashed"])
+
+    @property
+    def dtype(self) -> type[np.int64] | type[np.float32]:
+        """dtype of stored actions."""
+        return np.float32 if self.kind == "continuous" else np.int64
+
+    def to_env(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """Stored actions [N, ...] as the environment takes them; the same array if they agree."""
+        space = self.space
+        if isinstance(space, gymnasium.spaces.Box):
+            if self.squashed:
+                middle, reach = (space.high + space.low) / 2, (space.high - space.low) / 2
+                inside = middle + reach * np.tanh(actions.reshape(-1, *space.shape))
+            else:
+                inside = actions.reshape(-1, *space.shape)
+            bounded: NDArray[Any] = np.clip(inside, space.low, space.high).astype(space.dtype)
+            return bounded
+        start = getattr(space, "start", None)
+        if start is None:  # MultiBinary
+            return actions.astype(space.dtype)
+        return actions + start if np.any(start) else actions

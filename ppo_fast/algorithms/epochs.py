@@ -1,0 +1,113 @@
+"""What the algorithms share: advantages, epochs of minibatches, and what an update reports."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppo_fast import _core
+from ppo_fast.advantage import normalize
+from ppo_fast.algorithms.schedule import Schedule
+from ppo_fast.config import TrainConfig
+from ppo_fast.learners import GradientStep, Learner, Loss
+from ppo_fast.rollout import Rollout
+from ppo_fast.surrogate import STATS
+
+
+class Stateless:
+    """An algorithm that learns nothing of its own from one update to the next."""
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def estimate(
+    rollout: Rollout, learner: Learner, config: TrainConfig, *, again: bool = False
+) -> None:
+    """Advantages and returns by GAE, with the critic as it is; `again` within an update."""
+    rollout.estimate_advantages(learner, gamma=config.gamma, gae_lambda=config.gae_lambda)
+    if not again:
+        rollout.old_values[:] = rollout.values[:-1]
+    if config.normalize_advantages == "batch":
+        rollout.advantages[:] = normalize(rollout.advantages, eps=1e-8, ddof=1)
+
+
+def shuffled(rollout: Rollout, now: Schedule, epoch: int) -> NDArray[np.int64]:
+    """The samples in an order of this epoch's own."""
+    samples = rollout.samples
+    counter = now.number * now.config.num_epochs + epoch
+    return samples[_core.permutation(now.config.seed, counter, len(samples))]
+
+
+def run_epochs(
+    learner: Learner, rollout: Rollout, loss: Loss, step: GradientStep, now: Schedule
+) -> dict[str, float]:
+    """Epochs of minibatches on one rollout, until done or until the KL is too large."""
+    config = now.config
+    rows = []
+    for epoch in range(config.num_epochs):
+        if epoch == 0 or config.recompute_advantages:
+            estimate(rollout, learner, config, again=epoch > 0)
+        result = learner.epoch(rollout, shuffled(rollout, now, epoch), loss, step)
+        rows.append(result.stats)
+        if result.stopped:
+            break
+    epochs = {"epochs": float(len(rows))}
+    return summarize(np.concatenate(rows)) | report(learner, rollout, now) | epochs
+
+
+def shared_settings(now: Schedule) -> dict[str, Any]:
+    """The fields of `Loss` that mean the same in all of them."""
+    config = now.config
+    return {
+        "entropy_coef": now.entropy_coef,
+        "value_coef": config.value_coef,
+        "clip_range_values": config.clip_range_values,
+        "normalize_advantages": config.normalize_advantages == "minibatch",
+    }
+
+
+def gradient_step(now: Schedule) -> GradientStep:
+    """The steps that the config describes; they end above 1.5 target_kl."""
+    config = now.config
+    return GradientStep(
+        minibatch_size=config.minibatch_size,
+        learning_rate=now.learning_rate,
+        max_grad_norm=config.max_grad_norm,
+        stop_kl=None if config.target_kl is None else 1.5 * config.target_kl,
+    )
+
+
+def summarize(rows: NDArray[np.float64]) -> dict[str, float]:
+    """One number per statistic of an update: the mean over minibatches, or the maximum."""
+    summary = dict(zip(STATS, rows.mean(axis=0).tolist(), strict=True))
+    summary["ratio_max"] = float(rows[:, STATS.index("ratio_max")].max())
+    return summary
+
+
+def report(learner: Learner, rollout: Rollout, now: Schedule) -> dict[str, float]:
+    """What every update is measured by, once it is made."""
+    change = learner.policy_change(rollout)
+    return {
+        "kl": change.kl,
+        "effective_sample_size": change.effective_sample_size,
+        "entropy": change.entropy,
+        "explained_variance": explained_variance(rollout),
+        "learning_rate": now.learning_rate,
+    }
+
+
+def explained_variance(rollout: Rollout) -> float:
+    """1 - Var(R - V) / Var(R) of the values before the update: 1 for perfect ones, 0 for constants;
+    NaN if R does not vary.
+    """
+    samples = rollout.samples
+    returns = rollout.returns.reshape(-1)[samples]
+    values = rollout.old_values.reshape(-1)[samples]
+    variance = np.var(returns, dtype=np.float64)
+    if variance == 0:
+        return float("nan")
+    return float(1 - np.var(returns - values, dtype=np.float64) / variance)

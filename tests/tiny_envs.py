@@ -1,0 +1,53 @@
+"""Environments of a few lines, with kinds of actions that Gymnasium's own do not have."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+LENGTH = 12
+NVEC = (3, 2, 4)
+START = (0, 5, -1)
+
+
+class Guess(gymnasium.Env):
+    """Episodes of 12 steps; a reward per component of the action that is what was shown."""
+
+    def __init__(self, kind):
+        size = len(NVEC)
+        self.action_space = {
+            "choices": spaces.MultiDiscrete(NVEC, start=START),
+            "bits": spaces.MultiBinary(size),
+            "pair": spaces.Tuple([spaces.Discrete(2), spaces.Discrete(2)]),
+        }[kind]
+        self._kind = kind
+        self.observation_space = spaces.Box(-10, 10, (size,), np.float32)
+
+    def _show(self):
+        bits = self.np_random.integers(0, 2, len(NVEC))
+        self._wanted = bits if self._kind == "bits" else bits + START
+        return (2.0 * bits - 1).astype(np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._show(), {}
+
+    def step(self, action):
+        # What a policy does is always one of the space's own.
+        assert self.action_space.contains(action), action
+        self._steps += 1
+        reward = float((action == self._wanted).mean())
+        return self._show(), reward, self._steps == LENGTH, False, {}
+
+
+IDS = {kind: f"tiny/{kind}-v0" for kind in ("choices", "bits", "pair")}
+
+
+def register():
+    for kind, env_id in IDS.items():
+        gymnasium.register(env_id, Guess, kwargs={"kind": kind})
+
+
+def unregister():
+    for env_id in IDS.values():
+        del gymnasium.registry[env_id]
