@@ -36,6 +36,7 @@ format: $(VENV)/dev.stamp  ## format all sources
 bench: $(VENV)/bench.stamp  ## throughput beside the peers
 	$(BIN)/python benchmarks/bench_advantage.py
 	$(BIN)/python benchmarks/bench_envs.py
+	$(BIN)/python benchmarks/bench_surrogate.py
 	$(BIN)/python benchmarks/bench_train.py
 
 package: $(VENV)/dev.stamp  ## sdist and wheel, each installed and used in an empty environment

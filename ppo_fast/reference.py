@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ppo_fast._core import LOSS_STATS
+
 Array = NDArray[Any]
 
 
@@ -247,46 +249,102 @@ def log_softmax(logits: Array) -> Array:
     return result
 
 
-def categorical_ppo_loss(
-    logits: Array,
-    actions: Array,
-    old_logp: Array,
+def fused_loss(
+    logp: Array,
+    entropy: Array,
     advantages: Array,
-    values: Array,
-    returns: Array,
     *,
-    clip_range: float,
-    entropy_coef: float,
-    value_coef: float,
+    objective: str,
+    old_logp: Array | None = None,
+    kl: Array | None = None,
+    values: Array | None = None,
+    returns: Array | None = None,
+    old_values: Array | None = None,
+    clip_range: float | None = None,
+    clip_range_high: float | None = None,
+    dual_clip: float | None = None,
+    clip_range_values: float | None = None,
+    kl_coef: float = 0.0,
+    kl_hinge: float = 0.0,
+    kl_hinge_from: float = 0.0,
+    entropy_coef: float = 0.0,
+    value_coef: float = 0.0,
+    weights: Array | None = None,
+    mask: Array | None = None,
     normalize_advantages: bool = False,
 ) -> tuple[float, dict[str, float]]:
-    """Loss and statistics of `ppo_fast.ppo_loss`, without gradients, in float64."""
-    logits, old_logp, advantages, values, returns = (
-        np.asarray(x, np.float64) for x in (logits, old_logp, advantages, values, returns)
-    )
-    if normalize_advantages and len(advantages) > 1:
-        advantages = (advantages - advantages.mean()) / (advantages.std(ddof=1) + 1e-8)
-    logp_all = log_softmax(logits)
+    """`ppo_fast.surrogate.fused_loss` without gradients, in float64.
+
+    In place of distributions there are their terms: log-probabilities, entropies and
+    KL(old || new), [B] each.
+    """
+    nan = float("nan")
+    w = np.ones(len(logp)) if weights is None else np.asarray(weights, np.float64)
+    counts = w > 0 if mask is None else mask & (w > 0)
+    w = w[counts]
+    total = w.sum()
+
+    def column(x: Array) -> Array:
+        return np.asarray(x, np.float64)[counts]
+
+    def mean(x: Array) -> float:
+        return float((w * x).sum() / total)
+
+    def variance(x: Array) -> float:
+        return mean((x - mean(x)) ** 2)
+
+    logp, entropy, a = column(logp), column(entropy), column(advantages)
+    if normalize_advantages and len(a) > 1:
+        spread = (w * (a - mean(a)) ** 2).sum() / (total - (w**2).sum() / total)
+        a = (a - mean(a)) / (np.sqrt(spread) + 1e-8)
+
+    stats = dict.fromkeys(LOSS_STATS, nan)
+    term = logp * a
+    if old_logp is not None:
+        log_ratio = logp - column(old_logp)
+        limited = np.abs(log_ratio) > 60
+        log_ratio = np.clip(log_ratio, -60, 60)
+        ratio = np.exp(log_ratio)
+        low, high = -np.inf, np.inf
+        if objective == "clipped":
+            assert clip_range is not None
+            low = 1 - clip_range
+            high = 1 + (clip_range if clip_range_high is None else clip_range_high)
+        if objective != "policy_gradient":
+            term = np.minimum(ratio * a, np.clip(ratio, low, high) * a)
+        if dual_clip is not None:
+            term = np.where(a < 0, np.maximum(term, dual_clip * a), term)
+        stats |= {
+            "approx_kl": mean(ratio - 1 - log_ratio),
+            "approx_kl_k1": -mean(log_ratio),
+            "clip_fraction": mean((ratio < low) | (ratio > high)),
+            "ratio_mean": mean(ratio),
+            "ratio_max": ratio.max(),
+            "effective_sample_size": (w * ratio).sum() ** 2 / (total * (w * ratio**2).sum()),
+            "limited_fraction": mean(limited),
+        }
+    stats |= {"policy_loss": -mean(term), "value_loss": 0.0, "entropy": mean(entropy)}
+    if values is not None and returns is not None:
+        v, r = column(values), column(returns)
+        clipped = v
+        if clip_range_values is not None and old_values is not None:
+            before = column(old_values)
+            clipped = before + np.clip(v - before, -clip_range_values, clip_range_values)
+        stats["value_loss"] = mean((clipped - r) ** 2)
+        if variance(r) > 0:
+            stats["explained_variance"] = 1 - variance(r - v) / variance(r)
+    penalty = 0.0
+    if kl is not None:
+        stats["kl"] = mean(column(kl))
+        penalty = kl_coef * stats["kl"] + kl_hinge * max(0.0, stats["kl"] - kl_hinge_from) ** 2
+    loss = stats["policy_loss"] + value_coef * stats["value_loss"]
+    loss += penalty - entropy_coef * stats["entropy"]
+    return float(loss), {name: float(value) for name, value in stats.items()}
+
+
+def categorical_terms(logits: Array, actions: Array) -> tuple[Array, Array]:
+    """Log-probabilities [B] of actions and entropies [B] of categorical distributions."""
+    logp_all = log_softmax(np.asarray(logits, np.float64))
     p = np.exp(logp_all)
     entropy = -np.sum(np.where(p > 0, p * np.where(p > 0, logp_all, 0.0), 0.0), axis=-1)
-    log_ratio = logp_all[np.arange(len(actions)), actions] - old_logp
-    limited = np.abs(log_ratio) > 60
-    log_ratio = np.clip(log_ratio, -60, 60)
-    ratio = np.exp(log_ratio)
-    low, high = 1 - clip_range, 1 + clip_range
-    objective = np.minimum(ratio * advantages, np.clip(ratio, low, high) * advantages)
-    stats = {
-        "policy_loss": -objective.mean(),
-        "value_loss": np.mean((values - returns) ** 2),
-        "entropy": entropy.mean(),
-        "approx_kl": np.mean(ratio - 1 - log_ratio),
-        "approx_kl_k1": -log_ratio.mean(),
-        "clip_fraction": np.mean((ratio < low) | (ratio > high)),
-        "ratio_mean": ratio.mean(),
-        "ratio_max": ratio.max(),
-        "effective_sample_size": ratio.sum() ** 2 / (len(ratio) * np.sum(ratio**2)),
-        "limited_fraction": limited.mean(),
-        "explained_variance": 1 - np.var(returns - values) / np.var(returns),
-    }
-    loss = stats["policy_loss"] + value_coef * stats["value_loss"] - entropy_coef * stats["entropy"]
-    return float(loss), {name: float(value) for name, value in stats.items()}
+    return logp_all[np.arange(len(actions)), actions], entropy

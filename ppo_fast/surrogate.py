@@ -26,10 +26,9 @@ Array = Any
 
 # What a loss reports besides itself.
 STATS: tuple[str, ...] = _core.LOSS_STATS
-# What a loss of log-probabilities alone reports.
-_LOGP_STATS = tuple(
-    name for name in STATS if name not in ("entropy", "value_loss", "explained_variance")
-)
+# What a loss cannot report without an old policy, and what without a distribution and values.
+_KL = ("kl",)
+_OF_DISTRIBUTIONS = ("entropy", "value_loss", "explained_variance")
 
 _Objective = Literal["policy_gradient", "importance", "clipped"]
 
@@ -69,8 +68,8 @@ def importance_surrogate(
     loss
         A float, or a torch scalar with gradients.
     stats
-        Mapping of `STATS`, without those of entropies and values, to floats or float64 scalars; see
-        `ppo_loss`.
+        Mapping of `STATS`, without those of entropies, values and an exact KL, to floats or float64
+        scalars; see `ppo_loss`.
 
     Raises
     ------
@@ -243,7 +242,8 @@ def ppo_loss(
         (`approx_kl`) and k1, the fraction of clipped ratios, their mean and maximum, the effective
         sample size (sum w r)^2 / (W sum w r^2) of the importance weights, the fraction of
         log-ratios that were limited to +-60, the explained variance of the values, and the exact
-        mean KL. What there is nothing to form from is NaN; without values, value_loss is 0.
+        mean KL, which only an `old_dist` gives. What there is nothing to form from is NaN; without
+        values, value_loss is 0.
 
     Raises
     ------
@@ -280,10 +280,7 @@ def ppo_loss(
             normalize_advantages,
         ),
     )
-    stats = _named(row)
-    if old_dist is None:
-        del stats["kl"]  # what nobody asked for
-    return loss, stats
+    return loss, _named(row, () if old_dist is not None else _KL)
 
 
 def fused_loss(
@@ -323,7 +320,7 @@ def fused_loss(
     loss
         A float, or a torch scalar with gradients.
     row
-        float64 [len(STATS)], an array or a tensor.
+        float64 [len(STATS)], an array or a tensor; NaN for what there is nothing to form from.
     """
     return _distribution_loss(
         "fused_loss",
@@ -410,20 +407,23 @@ def _logp_loss(
     settings: _Settings,
 ) -> tuple[Any, dict[str, Any]]:
     columns = (None, None, old_logp, advantages, kl, None, None, None, weights, mask)
+    without = _OF_DISTRIBUTIONS if kl is not None else (*_OF_DISTRIBUTIONS, *_KL)
     if isinstance(logp, np.ndarray):
         value, *_, row = _core.loss(function, logp, *columns, *settings)
-        return value.item(), _named(row, _LOGP_STATS)
+        return value.item(), _named(row, without)
     if hasattr(logp, "detach"):
         from ppo_fast import torch_ops
 
         loss, tensor_row = torch_ops.loss(function, logp, *columns, *settings)
-        return loss, _named(tensor_row, _LOGP_STATS)
+        return loss, _named(tensor_row, without)
     raise TypeError(
         f"{function}: logp must be a NumPy array or a torch tensor, got {type(logp).__name__}"
     )
 
 
-def _named(row: Any, names: tuple[str, ...] = STATS) -> dict[str, Any]:
+def _named(row: Any, without: tuple[str, ...]) -> dict[str, Any]:
     values = row.tolist() if isinstance(row, np.ndarray) else row.unbind()
     stats = dict(zip(STATS, values, strict=True))
-    return {name: stats[name] for name in names}
+    for name in without:
+        del stats[name]
+    return stats

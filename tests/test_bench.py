@@ -213,9 +213,60 @@ def test_the_peers_of_the_advantage_benchmark_agree():
     assert {name for result in results for name in result.seconds} >= peers.keys()
 
 
-def test_the_command_knows_the_benchmarks(monkeypatch):
-    monkeypatch.setattr("ppo_fast.bench.bench_advantage", lambda *, seconds: seconds)
-    assert BENCHMARKS["advantage"](0.5) == 0.5
+def test_bench_surrogate(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    torch = pytest.importorskip("torch")
+    from ppo_fast.bench.surrogate import EAGER, EAGER_ALONE, bench_surrogate, our_loss
+
+    threads = torch.get_num_threads()
+    results = bench_surrogate(
+        seconds=0.001,
+        batches=(5, 40),
+        actions=(3,),
+        dims=(2,),
+        compiled=False,
+        losses={"twin": our_loss},
+        out=tmp_path / "new" / "surrogate",
+    )
+    assert torch.get_num_threads() == threads
+    assert [result.problem.title for result in results] == [
+        "categorical, batch 5, 3 actions",
+        "categorical, batch 40, 3 actions",
+        "gaussian, batch 5, 2 dimensions",
+        "gaussian, batch 40, 2 dimensions",
+    ]
+    for result in results:
+        assert list(result.seconds) == ["ppo_fast", EAGER, EAGER_ALONE, "twin"]
+        assert all(seconds > 0 for seconds in result.seconds.values())
+        assert result.ratio("ppo_fast") == 1
+    printed = capsys.readouterr().out
+    for words in ("gaussian, batch 40, 2 dimensions", "it / ppo_fast", "loss alone"):
+        assert words in printed
+    report = json.loads((tmp_path / "new" / "surrogate.json").read_text(encoding="utf-8"))
+    assert report["machine"]["torch_threads"] == 1
+    first = report["results"][0]
+    assert (first["family"], first["batch"], first["width"]) == ("categorical", 5, 3)
+    assert first["contenders"]["twin"]["ratio"] == results[0].ratio("twin")
+    assert (tmp_path / "new" / "surrogate.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_wrong_gradient_is_refused():
+    pytest.importorskip("torch")
+    from ppo_fast.bench.surrogate import bench_surrogate, our_loss
+
+    options = {"seconds": 0.001, "batches": (7,), "dims": (), "compiled": False}
+    with pytest.raises(
+        AssertionError, match=r"batch 7, 2 actions: peer gave a wrong gradient 0, o"
+    ):
+        bench_surrogate(
+            **options, actions=(2,), losses={"peer": lambda problem: 1.001 * our_loss(problem)}
+        )
+
+
+@pytest.mark.parametrize("name", ["advantage", "surrogate"])
+def test_the_command_knows_the_benchmarks(monkeypatch, name):
+    monkeypatch.setattr(f"ppo_fast.bench.bench_{name}", lambda *, seconds: seconds)
+    assert BENCHMARKS[name](0.5) == 0.5
 
 
 def test_contenders_take_turns():
@@ -238,7 +289,9 @@ def test_table():
     assert text.splitlines() == ["title", "      n", "row   1", "r    22"]
 
 
-@pytest.mark.parametrize("name", ["bench_advantage", "bench_envs", "bench_presets", "bench_train"])
+@pytest.mark.parametrize(
+    "name", ["bench_advantage", "bench_envs", "bench_presets", "bench_surrogate", "bench_train"]
+)
 def test_scripts_load(name):
     path = BENCHMARKS_FOLDER / f"{name}.py"
     assert runpy.run_path(str(path), run_name="loaded")["__doc__"]

@@ -157,7 +157,7 @@ def test_installed_command():
         ("bench presets --seeds 0", "--seeds must be at least 1, got 0"),
         (
             "bench frob",
-            "unknown benchmark 'frob'; there are advantage, envs, train, presets and all",
+            "unknown benchmark 'frob'; there are advantage, envs, surrogate, train, presets and",
         ),
         ("bench envs --seconds 0", "--seconds must be positive, got 0"),
         ("info all", "takes no arguments, got all"),

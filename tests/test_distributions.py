@@ -1,4 +1,4 @@
-"""Sampling from Categorical, with NumPy alone; the others: test_distributions_sampling."""
+"""Sampling from Categorical, with NumPy alone."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,6 @@
 """Draws of every family, with NumPy alone: moments, places, outputs, errors."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -165,8 +166,8 @@ def test_a_draw_is_a_pure_function_of_its_place(name, dtype):
 
 def rows_of(dist, rows):
     values = []
-    for name in type(dist).__dataclass_fields__:
-        value = getattr(dist, name)
+    for field in dataclasses.fields(dist):
+        value = getattr(dist, field.name)
         keeps = value is None or isinstance(value, tuple) or len(value) != 70
         values.append(value if keeps else value[rows])
     return type(dist)(*values)
@@ -179,10 +180,8 @@ def test_rows_may_be_split():
     assert whole[33:].tobytes() == second.tobytes()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["masked", "masked-multi"])
 def test_masked_choices_are_never_drawn(name):
-    if "masked" not in name:
-        return
     dist = dists(500)[name]
     actions = dist.sample(seed=0, step=0).actions.reshape(500, -1)
     starts = np.concatenate([[0], np.cumsum(NVEC)])[:-1] if name == "masked-multi" else [0]

@@ -332,7 +332,7 @@ def test_errors_of_categorical(change, error, message):
             r"log_std must have shape \(4, 3\) like mean, or one row for all samples, got \(3, 3\)",
         ),
         ({"log_std": torch.zeros(3).double()}, TypeError, "log_std must be float32 like mean, got"),
-        ({"log_std": None}, TypeError, "log_std must be a NumPy array, got NoneType"),
+        ({"log_std": None}, TypeError, "log_std is missing, got None"),
         (
             {"log_std": torch.tensor([0, math.inf, 0])},
             ValueError,

@@ -18,14 +18,6 @@ import hashlib
 import numpy as np
 
 import ppo_fast
-from ppo_fast import _core
-from ppo_fast.distributions import (
-    Bernoulli,
-    Categorical,
-    Gaussian,
-    SquashedGaussian,
-    StateDependentNoise,
-)
 
 rng = np.random.default_rng(0)
 
@@ -37,69 +29,6 @@ def report(name, arrays):
     print(name, digest.hexdigest())
 
 
-def losses(dtype):
-    for size in (1, 15, 16, 17, 256):
-        for num_actions in (1, 2, 3, 18):
-            logits = 3 * rng.normal(size=(size, num_actions)).astype(dtype)
-            old = Categorical(logits + rng.normal(size=logits.shape).astype(dtype))
-            yield from losses_of(Categorical(logits), old, rng.integers(0, num_actions, size))
-            mean, old_mean, log_std, noise = rng.normal(size=(4, size, num_actions)).astype(dtype)
-            for family in (Gaussian, SquashedGaussian):
-                yield from losses_of(family(mean, log_std), family(old_mean, log_std), mean + noise)
-            bits = rng.integers(0, 2, (size, num_actions))
-            yield from losses_of(Bernoulli(mean), Bernoulli(old_mean), bits)
-
-
-def losses_of(dist, old, actions):
-    # Loss, gradients and statistics.
-    dtype = dist._parameters().first.dtype
-    old_logp, advantages, values, returns = rng.normal(size=(4, len(actions))).astype(dtype)
-    for normalize in (False, True):
-        loss, *rest = _core.loss(
-            "ppo_loss",
-            dist._parameters(),
-            actions,
-            old._parameters(),
-            old_logp,
-            advantages,
-            None,
-            values,
-            returns,
-            None,
-            None,
-            None,
-            "clipped",
-            0.2,
-            None,
-            None,
-            None,
-            0.5,
-            2.0,
-            0.01,
-            0.01,
-            0.5,
-            normalize,
-        )
-        yield np.float64(loss)
-        yield from (x for x in rest if x is not None)
-
-
-def samples():
-    for rows, num_actions in [(1, 2), (33, 3), (1000, 18)]:
-        logits = 5 * rng.normal(size=(rows, num_actions)).astype(np.float32)
-        latent = rng.normal(size=(rows, 5)).astype(np.float32)
-        log_std = rng.normal(size=(5, num_actions)).astype(np.float32)
-        for dist in (
-            Categorical(logits),
-            Bernoulli(logits),
-            Gaussian(logits, logits / 5),
-            SquashedGaussian(logits, logits / 5),
-            StateDependentNoise(logits, latent, log_std),
-        ):
-            for deterministic in (False, True):
-                yield from dist.sample(seed=1, step=3, first_id=2, deterministic=deterministic)
-
-
 def steps():
     env = ppo_fast.make_vec("CartPole-v1", 200, num_threads=1)
     yield env.reset(seed=0)[0]
@@ -108,9 +37,6 @@ def steps():
 
 
 print("isa", ppo_fast.build_info()["isa"])
-report("loss_float32", losses(np.float32))
-report("loss_float64", losses(np.float64))
-report("sample", samples())
 report("cartpole", steps())
 """
 
@@ -125,9 +51,12 @@ def run(isa, *arguments):
 
 
 def digests(isa):
-    """Digests by kernel, of the script above and of the advantage functions."""
+    """Digests by kernel, of the script above and of the other files of digests."""
     result = {}
-    for arguments in (["-c", SCRIPT], [Path(__file__).with_name("advantage_digests.py")]):
+    files = [
+        Path(__file__).with_name(f"{name}_digests.py") for name in ("advantage", "distribution")
+    ]
+    for arguments in (["-c", SCRIPT], *([file] for file in files)):
         done = run(isa, *arguments)
         assert done.returncode == 0, done.stderr
         lines = dict(line.split() for line in done.stdout.splitlines())
@@ -146,7 +75,7 @@ def test_every_instruction_set_gives_the_same_bits(isa, generic_digests):
     best = ppo_fast.build_info()["best_isa"]
     if ISAS.index(isa) > ISAS.index(best):
         pytest.skip(f"{isa} is more than this build or processor has: {best}")
-    assert {"cartpole", "loss_float32", "sample", "gae_float32", "token_gae_float64"} <= set(
+    assert {"cartpole", "gae_float32", "loss_float32", "sample", "token_gae_float64"} <= set(
         generic_digests
     )
     assert digests(isa) == generic_digests

@@ -4,7 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from test_surrogate_numpy import COEFS, at_bound, gradients_of, random_batch, reference_of
+from test_surrogate_numpy import (
+    COEFS,
+    assert_equal_stats,
+    at_bound,
+    gradients_of,
+    random_batch,
+    reference_of,
+)
 from test_surrogate_numpy import loss_of as numpy_loss_of
 
 import ppo_fast
@@ -87,11 +94,11 @@ def test_equals_reference(size, num_actions, dtype, tolerance, normalize_advanta
         normalize_advantages=normalize_advantages,
     )
     # Terms of both signs may add up to nearly 0: `abs` allows for terms of about 1.
-    close = {"rel": tolerance, "abs": tolerance / 100, "nan_ok": size == 1}
+    close = {"rel": tolerance, "abs": tolerance / 100, "nan_ok": True}
     assert loss.dtype == dtype
     assert loss.shape == ()
     assert loss.item() == pytest.approx(expected, **close)
-    assert list(stats) == [name for name in STATS if name != "kl"]
+    assert list(stats) == list(STATS[:-1])  # all but kl, which needs an old_dist
     for name, value in stats.items():
         assert value.dtype == torch.float64
         assert not value.requires_grad
@@ -122,7 +129,7 @@ def test_torch_and_numpy_agree_bitwise(dtype):
     loss, stats = loss_of(batch)
     expected, expected_stats = numpy_loss_of(arrays)
     assert loss.item() == torch.tensor(expected, dtype=dtype).item()
-    assert {name: value.item() for name, value in stats.items()} == expected_stats
+    assert_equal_stats({name: value.item() for name, value in stats.items()}, expected_stats)
     for a, b in zip(gradients(loss, batch), gradients_of(arrays), strict=True):
         assert a.numpy().tobytes() == b.tobytes()
 
@@ -298,35 +305,6 @@ def test_inputs_are_not_written():
         assert torch.equal(tensor, before[name]), name
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("normalize_advantages", [False, True])
-def test_operator(dtype, normalize_advantages):
-    import ppo_fast.torch_ops  # noqa: F401 (registers the operator)
-
-    batch = {name: x.detach() for name, x in random_tensors(16, 20, 3, dtype).items()}
-    tensors = {
-        "first": batch["logits"],
-        "second": None,
-        "values": batch["values"],
-        "kl": None,
-        "dist_mask": None,
-        "actions": batch["actions"],
-        "old_first": batch["logits"] / 2,
-        "old_second": None,
-        "old_mask": None,
-        "old_logp": batch["old_logp"],
-        "advantages": batch["advantages"],
-        "returns": batch["returns"],
-        "old_values": None,
-        "weights": None,
-        "mask": None,
-    }
-    settings = ("clipped", 0.2, None, None, None, 0.0, 0.0, 0.0, 0.01, 0.5, normalize_advantages)
-    torch.library.opcheck(
-        torch.ops.ppo_fast.loss.default, (*tensors.values(), "ppo_loss", 0, None, None, *settings)
-    )
-
-
 # Dynamo itself makes an autograd.Function and meant to silence the warning about that.
 @pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
 def test_compiles_to_one_graph():
@@ -344,7 +322,7 @@ def test_compiles_to_one_graph():
     assert torch.equal(loss, expected)
     assert stats.keys() == expected_stats.keys()
     for name, value in stats.items():
-        assert torch.equal(value, expected_stats[name]), name
+        torch.testing.assert_close(value, expected_stats[name], rtol=0, atol=0, equal_nan=True)
     for a, b in zip(gradients(loss, batch), gradients(expected, batch), strict=True):
         assert torch.equal(a, b)
 
@@ -363,6 +341,8 @@ def test_compiles_to_one_graph():
         ("values", lambda x: x.float(), "must be float64 like logits, got float32"),
         ("values", lambda x: x.bfloat16(), "must be float64 like logits, got bfloat16"),
         ("returns", lambda x: x.half(), "must be float64 like logits, got float16"),
+        ("advantages", lambda _: None, "is missing, got None"),
+        ("old_logp", lambda _: None, "is missing, got None"),
     ],
 )
 def test_type_errors(name, change, message):
@@ -383,6 +363,7 @@ def test_type_errors(name, change, message):
         ("advantages", lambda x: x[:, None], r"must have shape \(4,\) .*, got \(4, 1\)"),
         ("values", lambda x: x[:, None], r"must have shape \(4,\) .*, got \(4, 1\)"),
         ("returns", lambda x: x[1:], r"must have shape \(4,\) .*, got \(3,\)"),
+        ("returns", lambda _: None, "is missing; the value loss needs values and returns"),
     ],
 )
 def test_value_errors(name, change, message):
@@ -391,23 +372,15 @@ def test_value_errors(name, change, message):
         loss_of(batch | {name: change(batch[name])})
 
 
-def test_values_need_returns():
-    batch = random_tensors(22, 4, 3)
-    with pytest.raises(
-        ValueError, match=r"^ppo_loss: returns is missing; .* pass both, or neither"
-    ):
-        loss_of(batch | {"returns": None})
-
-
 @pytest.mark.parametrize("clip_range", [0.0, -0.1, math.nan])
 def test_clip_range_must_be_positive(clip_range):
     with pytest.raises(ValueError, match=r"^ppo_loss: clip_range must be positive, got "):
         loss_of(random_tensors(20, 4, 3), clip_range=clip_range)
 
 
-def test_dist_must_be_a_distribution():
+def test_dist_must_be_one_of_ours():
     batch = random_tensors(21, 4, 3)
     logits = batch.pop("logits")
     for dist in (logits, torch.distributions.Categorical(logits=logits)):
-        with pytest.raises(TypeError, match=r"^ppo_loss: dist must be one of .*Categorical, got "):
+        with pytest.raises(TypeError, match=r"^ppo_loss: dist must be one of .*, got "):
             ppo_fast.ppo_loss(dist, **batch, **COEFS)

@@ -119,7 +119,7 @@ struct DistributionArgument {
   void read_log_std(Distribution<T>& d, const std::string& like) const {
     const std::string name = prefix + "log_std";
     const Argument argument{function, name.c_str()};
-    const py::array array = argument.array(parts[2]);
+    const py::array array = argument.required(parts[2]);
     argument.require_dtype<T>(array, like.c_str());
     if (array.ndim() == 1) {
       argument.require_shape(array, {dims()}, "or one row per sample");
@@ -159,7 +159,7 @@ inline void require_same_form(const DistributionArgument& old, const Distributio
 template <typename T>
 Actions<T> read_actions(const DistributionArgument& dist, const py::object& object) {
   const Argument argument{dist.function, "actions"};
-  const py::array array = argument.array(object);
+  const py::array array = argument.required(object);
   Actions<T> actions;
   if (dist.has_discrete_actions()) {
     if (!Argument::holds<std::int64_t>(array)) {
@@ -184,12 +184,12 @@ Actions<T> read_actions(const DistributionArgument& dist, const py::object& obje
   return actions;
 }
 
-// A column [B], or nothing.
+// A column [B].
 template <typename T>
 View1<const T> read_column(const char* function, const char* name, const py::object& object,
                            py::ssize_t batch, const char* like) {
   const Argument argument{function, name};
-  const py::array array = argument.array(object);
+  const py::array array = argument.required(object);
   argument.require_dtype<T>(array, like);
   argument.require_shape(array, {batch}, "(one per sample)");
   return argument.view1<T>(array);

@@ -9,6 +9,7 @@
 
 #include "distributions/distribution.h"
 #include "ppo_fast/host_device.h"
+#include "support/transpose.h"
 #include "support/view.h"
 
 namespace ppo::inline PPO_ISA {
@@ -117,22 +118,28 @@ PPO_HD Lane<std::remove_const_t<T>> load_lane(const Group& g, const View1<T>& fr
 template <typename T>
 PPO_HD void load_rows(const Group& g, std::ptrdiff_t columns, const View2<const T>& from,
                       Lane<T>* out) {
+  if constexpr (std::is_floating_point_v<T>) {
+    if (g.contiguous && from.stride_n == 1) {
+      transpose(from.data + g.first * from.stride_t, from.stride_t, kLanes, columns, out->x,
+                kLanes);
+      return;
+    }
+  }
   for (std::ptrdiff_t k = 0; k < columns; ++k) {
     out[k] = load_lane(g, View1<const T>{from.data + k * from.stride_n, from.stride_t});
   }
 }
 
-// Column k of a result [B, columns], for the samples of the group; 0 where they do not count.
+// Back to rows [B, columns] of a result; 0 where samples do not count.
 template <typename T>
-PPO_HD void store_column(const Group& g, std::ptrdiff_t columns, std::ptrdiff_t k,
-                         const Lane<T>& from, T* out) {
-  T* to = out + g.first * columns + k;
-  if (g.contiguous && columns == 1) {
-    for (int l = 0; l < kLanes; ++l) to[l] = from[l];
-  } else if (g.contiguous) {
-    for (int l = 0; l < kLanes; ++l) to[l * columns] = from[l];
-  } else {
-    for (int l = 0; l < g.size; ++l) to[l * columns] = g.counts[l] ? from[l] : T(0);
+PPO_HD void store_rows(const Group& g, std::ptrdiff_t columns, const Lane<T>* from, T* out) {
+  T* to = out + g.first * columns;
+  if (g.contiguous) {
+    transpose(from->x, kLanes, columns, kLanes, to, columns);
+    return;
+  }
+  for (std::ptrdiff_t k = 0; k < columns; ++k) {
+    for (int l = 0; l < g.size; ++l) to[l * columns + k] = g.counts[l] ? from[k][l] : T(0);
   }
 }
 

@@ -31,7 +31,8 @@ class ProductHead {
 
   std::ptrdiff_t load(const Group& g) {
     load_rows(g, d_.dims, d_.first, first_);
-    if (Formula::kHasSecond) load_rows(g, d_.dims, d_.second, second_);
+    if (Formula::kHasSecond && !has_shared_second_) load_rows(g, d_.dims, d_.second, second_);
+    has_shared_second_ = d_.shares_second;
     Lane<int> possible;
     for (int l = 0; l < kLanes; ++l) possible[l] = 1;
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
@@ -94,19 +95,20 @@ class ProductHead {
   void gradient(const Group& g, const Lane<T>& w_logp, const Lane<T>& w_entropy,
                 const Lane<T>& w_kl, bool with_kl, T* first, T* second) {
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
-      Lane<T> column;
-      combine(w_logp, w_entropy, w_kl, with_kl, logp_first_[k], entropy_first_[k], kl_first_[k],
-              column);
-      store_column(g, d_.dims, k, column, first);
-      if (!Formula::kHasSecond) continue;
-      combine(w_logp, w_entropy, w_kl, with_kl, logp_second_[k], entropy_second_[k], kl_second_[k],
-              column);
-      if (shared_ == nullptr) {
-        store_column(g, d_.dims, k, column, second);
-        continue;
-      }
+      combine(w_logp, w_entropy, w_kl, with_kl, entropy_first_[k], kl_first_[k], logp_first_[k]);
+    }
+    store_rows(g, d_.dims, logp_first_, first);
+    if (!Formula::kHasSecond) return;
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      combine(w_logp, w_entropy, w_kl, with_kl, entropy_second_[k], kl_second_[k], logp_second_[k]);
+    }
+    if (shared_ == nullptr) {
+      store_rows(g, d_.dims, logp_second_, second);
+      return;
+    }
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
       for (int l = 0; l < kLanes; ++l) {
-        shared_[k][l] += g.counts[l] ? static_cast<double>(column[l]) : 0.0;
+        shared_[k][l] += g.counts[l] ? static_cast<double>(logp_second_[k][l]) : 0.0;
       }
     }
   }
@@ -200,14 +202,15 @@ class ProductHead {
     }
   }
 
+  // w_logp logp + w_entropy entropy + w_kl kl, in place of logp.
   PPO_HD static void combine(const Lane<T>& w_logp, const Lane<T>& w_entropy, const Lane<T>& w_kl,
-                             bool with_kl, const Lane<T>& logp, const Lane<T>& entropy,
-                             const Lane<T>& kl, Lane<T>& out) {
+                             bool with_kl, const Lane<T>& entropy, const Lane<T>& kl,
+                             Lane<T>& logp) {
     for (int l = 0; l < kLanes; ++l) {
-      out[l] = weighted(w_logp[l], logp[l]) + weighted(w_entropy[l], entropy[l]);
+      logp[l] = weighted(w_logp[l], logp[l]) + weighted(w_entropy[l], entropy[l]);
     }
     if (!with_kl) return;
-    for (int l = 0; l < kLanes; ++l) out[l] += weighted(w_kl[l], kl[l]);
+    for (int l = 0; l < kLanes; ++l) logp[l] += weighted(w_kl[l], kl[l]);
   }
 
   Distribution<T> d_;
@@ -220,6 +223,7 @@ class ProductHead {
   Lane<T>* entropy_second_;
   Lane<T>* kl_first_;
   Lane<T>* kl_second_;
+  bool has_shared_second_ = false;  // loaded with the first group
   Lane<double>* shared_ = nullptr;
 };
 

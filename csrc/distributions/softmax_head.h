@@ -94,9 +94,10 @@ class SoftmaxHead {
     }
   }
 
-  // With `with_kl`, `divergence` was called for this group. A softmax has no second parameter.
+  // With `with_kl`, `divergence` was called for this group. A softmax has no second parameter. Ends the
+  // work on a group.
   void gradient(const Group& g, const Lane<T>& w_logp, const Lane<T>& w_entropy,
-                const Lane<T>& w_kl, bool with_kl, T* first, T*) const {
+                const Lane<T>& w_kl, bool with_kl, T* first, T*) {
     std::ptrdiff_t begin = 0;
     for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
       const std::ptrdiff_t end = begin + size(c);
@@ -115,10 +116,11 @@ class SoftmaxHead {
         // What is never taken has no logit to move.
         constexpr T kNever = -std::numeric_limits<T>::infinity();
         for (int l = 0; l < kLanes; ++l) column[l] = x_[k][l] == kNever ? T(0) : column[l];
-        store_column(g, d_.dims, k, column, first);
+        p_[k] = column;  // no longer needed
       }
       begin = end;
     }
+    store_rows(g, d_.dims, p_, first);
   }
   void share_second(Scratch&) {}
   void finish(T*) const {}

@@ -69,6 +69,12 @@ struct Argument {
     return py::reinterpret_borrow<py::array>(object);
   }
 
+  // As `array`, for what may not be left out.
+  py::array required(const py::handle& object) const {
+    if (object.is_none()) type_error("is missing, got None");
+    return array(object);
+  }
+
   // Whether the items are native T, by kind and size (int64 has two type numbers on Linux).
   template <typename T>
   static bool holds(const py::array& array) {

@@ -134,7 +134,7 @@ void value_terms(const LossCall<T>& a, const Group& g, const Lane<double>& weigh
   sums.returns_squared.add(weights, shifted_squared);
   sums.residual.add(weights, residual);
   sums.residual_squared.add(weights, residual_squared);
-  store_column(g, 1, 0, gradient, a.values_gradient);
+  store_rows(g, 1, &gradient, a.values_gradient);
 }
 
 // coefficient * x, where an x without a coefficient may be infinite.
@@ -256,10 +256,10 @@ Problem loss_of_logp(const LossCall<T>& a, const Samples<T>& samples, const Mome
     if (!samples.even()) shares = shares_of(weights, a, samples.total(), a.kl_coef);
     const Lane<T> w_logp =
         policy_terms(a, g, weights, load_lane(g, a.policy.logp), shares.policy, moments, sums);
-    store_column(g, 1, 0, w_logp, a.policy.first_gradient);
+    store_rows(g, 1, &w_logp, a.policy.first_gradient);
     if (!has_kl) continue;
     sums.kl.add(weights, load_lane(g, a.kl));
-    store_column(g, 1, 0, shares.kl, a.kl_gradient);
+    store_rows(g, 1, &shares.kl, a.kl_gradient);
   }
   write_results(a, sums, samples.total(), has_kl);
   return {};
