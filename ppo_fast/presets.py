@@ -6,7 +6,7 @@ from typing import Any
 _ALGORITHMS: dict[str, dict[str, Any]] = {
     "reinforce": {"num_envs": 8, "num_steps": 64, "learning_rate": 1e-2, "entropy_coef": 0.0},
     "a2c": {
-        "num_envs": 16,
+        "num_envs": 8,
         "num_steps": 16,
         "learning_rate": 3e-3,
         "entropy_coef": 0.0,
@@ -15,6 +15,7 @@ _ALGORITHMS: dict[str, dict[str, Any]] = {
     "trpo": {"num_envs": 16, "num_steps": 64, "num_epochs": 8, "learning_rate": 2e-3},
 }
 
+# Steps are whole rollouts within a round budget: 499,712 = 122 x 4,096.
 _PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("CartPole-v1", "reinforce"): {"total_steps": 200_000},
     ("CartPole-v1", "a2c"): {"total_steps": 200_000},
@@ -46,7 +47,7 @@ _PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "target_return": 475.0,
     },
     ("Acrobot-v1", "ppo-clip"): {
-        "total_steps": 500_000,
+        "total_steps": 499_712,
         "num_envs": 32,
         "num_steps": 128,
         "num_epochs": 4,
@@ -55,7 +56,7 @@ _PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "gae_lambda": 0.94,
     },
     ("Pendulum-v1", "ppo-clip"): {
-        "total_steps": 300_000,
+        "total_steps": 299_008,
         "num_envs": 16,
         "num_steps": 128,
         "num_epochs": 10,
@@ -66,7 +67,7 @@ _PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "continuous": "gsde",
     },
     ("MountainCar-v0", "ppo-clip"): {
-        "total_steps": 1_000_000,
+        "total_steps": 999_424,
         "num_envs": 32,
         "num_steps": 256,
         "num_epochs": 10,
@@ -77,7 +78,7 @@ _PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "normalize_rewards": True,
     },
     ("MountainCarContinuous-v0", "ppo-clip"): {
-        "total_steps": 300_000,
+        "total_steps": 299_008,
         "num_envs": 16,
         "num_steps": 256,
         "num_epochs": 10,
@@ -92,7 +93,7 @@ _PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "noise_steps": 64,
     },
     ("LunarLander-v3", "ppo-clip"): {
-        "total_steps": 1_000_000,
+        "total_steps": 999_424,
         "num_envs": 16,
         "num_steps": 512,
         "num_epochs": 4,
