@@ -11,6 +11,7 @@ def build_info() -> BuildInfo: ...
 def native_envs() -> dict[str, NativeEnvInfo]: ...
 def load_env(path: str) -> NativeEnvInfo: ...
 def as_arrays(exchange_api: Any, tensors: tuple[Any, ...]) -> tuple[Any, ...]: ...
+def as_tensors(exchange_api: Any, arrays: list[NDArray[Any]]) -> list[Any]: ...
 def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]: ...
 def counter_uniform(seed: int, stream: int, id: int, step: int, index: int = 0) -> float: ...
 def gae(
@@ -123,36 +124,10 @@ def kl_backward(
 ) -> tuple[NDArray[Any], NDArray[Any] | None]: ...
 def loss(
     function: str,
-    policy: Any,
-    actions: Any,
-    old_dist: tuple[Any, ...] | None,
-    old_logp: Any,
-    advantages: Any,
-    kl: Any,
-    values: Any,
-    returns: Any,
-    old_values: Any,
-    weights: Any,
-    mask: Any,
-    objective: str,
-    clip_range: Any,
-    clip_range_high: Any,
-    dual_clip: Any,
-    clip_range_values: Any,
-    kl_coef: Any,
-    kl_hinge: Any,
-    kl_hinge_from: Any,
-    entropy_coef: Any,
-    value_coef: Any,
-    normalize_advantages: Any,
-) -> tuple[
-    NDArray[Any],
-    NDArray[Any],
-    NDArray[Any] | None,
-    NDArray[Any] | None,
-    NDArray[Any] | None,
-    NDArray[np.float64],
-]: ...
+    form: tuple[int, Any, Any],
+    arrays: tuple[Any, ...],
+    settings: tuple[Any, ...],
+) -> list[NDArray[Any]]: ...
 
 class VectorEnv:
     def __init__(

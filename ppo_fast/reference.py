@@ -302,6 +302,7 @@ def fused_loss(
     term = logp * a
     if old_logp is not None:
         log_ratio = logp - column(old_logp)
+        relative = np.exp(log_ratio - log_ratio.max())
         limited = np.abs(log_ratio) > 60
         log_ratio = np.clip(log_ratio, -60, 60)
         ratio = np.exp(log_ratio)
@@ -320,7 +321,7 @@ def fused_loss(
             "clip_fraction": mean((ratio < low) | (ratio > high)),
             "ratio_mean": mean(ratio),
             "ratio_max": ratio.max(),
-            "effective_sample_size": (w * ratio).sum() ** 2 / (total * (w * ratio**2).sum()),
+            "effective_sample_size": (w * relative).sum() ** 2 / (total * (w * relative**2).sum()),
             "limited_fraction": mean(limited),
         }
     stats |= {"policy_loss": -mean(term), "value_loss": 0.0, "entropy": mean(entropy)}

@@ -26,6 +26,27 @@ Array = Any
 
 # What a loss reports besides itself.
 STATS: tuple[str, ...] = _core.LOSS_STATS
+# The arrays of a loss in the order of `_core.loss`, those with a gradient first; {0} stands for
+# logp, logits or mean.
+LOSS_ARRAYS = (
+    "{0}",
+    "log_std",
+    "values",
+    "kl",
+    "dist.mask",
+    "actions",
+    "old_dist.{0}",
+    "old_dist.log_std",
+    "old_dist.mask",
+    "old_logp",
+    "advantages",
+    "returns",
+    "old_values",
+    "weights",
+    "mask",
+)
+# The family of a policy that is known by its log-probabilities alone.
+GIVEN = -1
 # What a loss cannot report without an old policy, and what without a distribution and values.
 _KL = ("kl",)
 _OF_DISTRIBUTIONS = ("entropy", "value_loss", "explained_variance")
@@ -86,7 +107,7 @@ def importance_surrogate(
         None,
         weights,
         mask,
-        ("importance", None, None, None, None, 0.0, 0.0, 0.0, 0.0, 0.0, normalize_advantages),
+        normalize_advantages,
     )
 
 
@@ -118,19 +139,11 @@ def clipped_surrogate(
         None,
         weights,
         mask,
-        (
-            "clipped",
-            clip_range,
-            clip_range_high,
-            dual_clip,
-            None,
-            0.0,
-            0.0,
-            0.0,
-            0.0,
-            0.0,
-            normalize_advantages,
-        ),
+        normalize_advantages,
+        objective="clipped",
+        clip_range=clip_range,
+        clip_range_high=clip_range_high,
+        dual_clip=dual_clip,
     )
 
 
@@ -158,7 +171,8 @@ def kl_penalty_surrogate(
         kl,
         weights,
         mask,
-        ("importance", None, None, None, None, beta, 0.0, 0.0, 0.0, 0.0, normalize_advantages),
+        normalize_advantages,
+        kl_coef=beta,
     )
 
 
@@ -375,25 +389,21 @@ def _distribution_loss(
             f"{function}: dist must be one of ppo_fast.distributions, such as Categorical, "
             f"got {type(dist).__name__}"
         )
-    if old_dist is not None and type(old_dist) is not type(dist):
-        raise TypeError(
-            f"{function}: old_dist must be a {type(dist).__name__} like dist, "
-            f"got {type(old_dist).__name__}"
-        )
-    policy = dist._parameters()
-    old = None if old_dist is None else old_dist._parameters()
-    columns = (actions, old, old_logp, advantages, None, values, returns, old_values, weights, mask)
-    if isinstance(policy.first, np.ndarray):
-        loss, *_, row = _core.loss(function, policy, *columns, *settings)
-        return loss.item(), row
-    if not hasattr(policy.first, "detach"):
-        raise TypeError(
-            f"{function}: the parameters of {type(dist).__name__} must be NumPy arrays or torch "
-            f"tensors, got {type(policy.first).__name__}"
-        )
-    from ppo_fast import torch_ops
-
-    return torch_ops.loss(function, policy, *columns, *settings)
+    family, first, second, dist_mask, nvec = dist._parameters()
+    old_first = old_second = old_mask = old_nvec = None
+    if old_dist is not None:
+        if type(old_dist) is not type(dist):
+            raise TypeError(
+                f"{function}: old_dist must be a {type(dist).__name__} like dist, "
+                f"got {type(old_dist).__name__}"
+            )
+        _, old_first, old_second, old_mask, old_nvec = old_dist._parameters()
+    arrays = (
+        *(first, second, values, None, dist_mask, actions),
+        *(old_first, old_second, old_mask),
+        *(old_logp, advantages, returns, old_values, weights, mask),
+    )
+    return _run(function, (family, nvec, old_nvec), arrays, settings)
 
 
 def _logp_loss(
@@ -404,21 +414,55 @@ def _logp_loss(
     kl: Array | None,
     weights: Array | None,
     mask: Array | None,
-    settings: _Settings,
+    normalize_advantages: bool,
+    *,
+    objective: _Objective = "importance",
+    clip_range: float | None = None,
+    clip_range_high: float | None = None,
+    dual_clip: float | None = None,
+    kl_coef: float = 0.0,
 ) -> tuple[Any, dict[str, Any]]:
-    columns = (None, None, old_logp, advantages, kl, None, None, None, weights, mask)
-    without = _OF_DISTRIBUTIONS if kl is not None else (*_OF_DISTRIBUTIONS, *_KL)
-    if isinstance(logp, np.ndarray):
-        value, *_, row = _core.loss(function, logp, *columns, *settings)
-        return value.item(), _named(row, without)
-    if hasattr(logp, "detach"):
-        from ppo_fast import torch_ops
-
-        loss, tensor_row = torch_ops.loss(function, logp, *columns, *settings)
-        return loss, _named(tensor_row, without)
-    raise TypeError(
-        f"{function}: logp must be a NumPy array or a torch tensor, got {type(logp).__name__}"
+    arrays = (
+        *(logp, None, None, kl, None, None),
+        *(None, None, None),
+        *(old_logp, advantages, None, None, weights, mask),
     )
+    settings = (
+        objective,
+        clip_range,
+        clip_range_high,
+        dual_clip,
+        None,  # clip_range_values
+        kl_coef,
+        0.0,  # kl_hinge
+        0.0,  # kl_hinge_from
+        0.0,  # entropy_coef
+        0.0,  # value_coef
+        normalize_advantages,
+    )
+    loss, row = _run(function, (GIVEN, None, None), arrays, settings)
+    return loss, _named(row, _OF_DISTRIBUTIONS if kl is not None else (*_OF_DISTRIBUTIONS, *_KL))
+
+
+def _run(
+    function: str,
+    form: tuple[int, Any, Any],
+    arrays: tuple[Any, ...],
+    settings: _Settings,
+) -> tuple[Any, Any]:
+    """The loss and its statistics, of NumPy arrays or of tensors; the order is `_core.loss`'s."""
+    if isinstance(arrays[0], np.ndarray):
+        value, row, *_ = _core.loss(function, form, arrays, settings)
+        return value.item(), row
+    if not hasattr(arrays[0], "detach"):
+        what = "logp" if form[0] == GIVEN else "each parameter of dist"
+        raise TypeError(
+            f"{function}: {what} must be a NumPy array or a torch tensor, "
+            f"got {type(arrays[0]).__name__}"
+        )
+    from ppo_fast import torch_ops
+
+    return torch_ops.loss(function, form, arrays, settings)
 
 
 def _named(row: Any, without: tuple[str, ...]) -> dict[str, Any]:

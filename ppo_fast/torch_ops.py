@@ -13,139 +13,76 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, from_numpy
+from torch import Tensor, from_numpy, is_grad_enabled
 from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
 from ppo_fast import _core
 from ppo_fast.distributions.base import Parameters
+from ppo_fast.surrogate import GIVEN, LOSS_ARRAYS
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
-_GIVEN = -1  # the family of a policy that is known by its log-probabilities alone
 
 # Names of the parameters of each family in errors.
-_NAMES = {_GIVEN: "logp", 0: "logits", 1: "logits", 2: "mean", 3: "mean"}
+_NAMES = {GIVEN: "logp", 0: "logits", 1: "logits", 2: "mean", 3: "mean"}
 
-# The tensors of a loss, those with a gradient first. {0} stands for logp, logits or mean.
-_LOSS_TENSORS = (
-    "{0}",
-    "log_std",
-    "values",
-    "kl",
-    "dist.mask",
-    "actions",
-    "old_dist.{0}",
-    "old_dist.log_std",
-    "old_dist.mask",
-    "old_logp",
-    "advantages",
-    "returns",
-    "old_values",
-    "weights",
-    "mask",
-)
+# The first tensors of a loss have gradients.
 _WITH_GRADIENT = 4
 
 
 def loss(
-    function: str,
-    policy: Any,
-    actions: Any,
-    old: Any,
-    old_logp: Any,
-    advantages: Any,
-    kl: Any,
-    values: Any,
-    returns: Any,
-    old_values: Any,
-    weights: Any,
-    mask: Any,
-    *settings: Any,
+    function: str, form: tuple[Any, ...], tensors: tuple[Any, ...], settings: tuple[Any, ...]
 ) -> tuple[Tensor, Tensor]:
-    """`_core.loss` with gradients: the loss, and its statistics [len(STATS)]."""
-    given = not isinstance(policy, Parameters)
-    family, first, second, dist_mask, nvec = (_GIVEN, policy, None, None, None) if given else policy
-    _, old_first, old_second, old_mask, old_nvec = old or (None,) * 5
-    tensors = (
-        first,
-        second,
-        values,
-        kl,
-        dist_mask,
-        actions,
-        old_first,
-        old_second,
-        old_mask,
-        old_logp,
-        advantages,
-        returns,
-        old_values,
-        weights,
-        mask,
-    )
-    form = (function, family, nvec, old_nvec, *settings)
+    """`_core.loss` with gradients: the loss, and its statistics [len(STATS)].
+
+    `form` is (family, nvec, old_nvec); `tensors` are those of LOSS_ARRAYS, None where not given.
+    """
     if _is_eager(tensors):
         try:
-            value, gradients, row = _run_loss(tensors, form)
+            results = _core.loss(function, form, _arrays(tensors), settings)
         except (TypeError, RuntimeError):
-            _require_loss_tensors(function, family, tensors)
+            _require_loss_tensors(function, form[0], tensors)
             raise
-        return _Attach.apply(first, second, values, kl, value, gradients), from_numpy(row)  # type: ignore[no-untyped-call]
-    _require_loss_tensors(function, family, tensors)
-    result: tuple[Tensor, Tensor] = _Loss.apply(*_distinct(tensors), *form)  # type: ignore[no-untyped-call]
+        leaves = [x for x in tensors[:_WITH_GRADIENT] if x is not None]
+        outputs = _tensors(results)
+        return _attach(outputs, *leaves), outputs[1]
+    _require_loss_tensors(function, form[0], tensors)
+    result: tuple[Tensor, Tensor] = _Loss.apply(  # type: ignore[no-untyped-call]
+        *_distinct(tensors), function, *form, *settings
+    )
     return result
 
 
 def _require_loss_tensors(function: str, family: int, tensors: tuple[Any, ...]) -> None:
-    _require_tensors(function, tuple(x.format(_NAMES[family]) for x in _LOSS_TENSORS), tensors)
-
-
-def _run_loss(tensors: tuple[Any, ...], form: tuple[Any, ...]) -> tuple[Any, list[Any], Any]:
-    """The loss, its gradients with respect to the first tensors, and the statistics."""
-    first, second, values, kl, dist_mask, actions, old_first, old_second, old_mask, *columns = (
-        _arrays(tensors)
-    )
-    old_logp, advantages, returns, old_values, weights, mask = columns
-    function, family, nvec, old_nvec, *settings = form
-    value, *gradients, row = _core.loss(
-        function,
-        first if family == _GIVEN else (family, first, second, dist_mask, nvec),
-        actions,
-        None if old_first is None else (family, old_first, old_second, old_mask, old_nvec),
-        old_logp,
-        advantages,
-        kl,
-        values,
-        returns,
-        old_values,
-        weights,
-        mask,
-        *settings,
-    )
-    return value, gradients, row
+    _require_tensors(function, tuple(x.format(_NAMES[family]) for x in LOSS_ARRAYS), tensors)
 
 
 class _Attach(torch.autograd.Function):
     """The loss as a function of the tensors that its gradients, already computed, belong to."""
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
-        *_, value, gradients = arguments
-        ctx.save_for_backward(*[None if x is None else from_numpy(x) for x in gradients])
-        return from_numpy(value)
+    def forward(ctx: Any, outputs: list[Tensor], *_: Tensor) -> Tensor:
+        value, _row, *gradients = outputs
+        ctx.save_for_backward(*gradients)
+        return value
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # create_graph: torch refuses second derivatives
-            return once_differentiable(_scaled)(ctx, outer)
+        if is_grad_enabled():  # create_graph: torch refuses second derivatives
+            return _scaled_once(ctx, outer)
+        if outer.item() == 1.0:
+            return (None, *ctx.saved_tensors)
         return _scaled(ctx, outer)
 
 
 def _scaled(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = ctx.saved_tensors
-    if outer.item() != 1.0:
-        gradients = tuple(None if x is None else x * outer for x in gradients)
-    return (*gradients, None, None)
+    return (None, *(x * outer for x in ctx.saved_tensors))
+
+
+_scaled_once = once_differentiable(_scaled)
+# `apply` without the wrapper that serves functorch's transforms: their tensors have no memory that
+# could have been read up to here.
+_attach = super(torch.autograd.Function, _Attach).apply
 
 
 class _Loss(torch.autograd.Function):
@@ -168,9 +105,14 @@ class _Loss(torch.autograd.Function):
 
 
 def _loss_kernel(*arguments: Any) -> tuple[Tensor, ...]:
-    count = len(_LOSS_TENSORS)
-    value, gradients, row = _run_loss(arguments[:count], arguments[count:])
-    return from_numpy(value), *(_or_empty(arguments[0], x) for x in gradients), from_numpy(row)
+    count = len(LOSS_ARRAYS)
+    function, *form = arguments[count : count + 4]
+    value, row, *gradients = _core.loss(
+        function, tuple(form), _arrays(arguments[:count]), arguments[count + 4 :]
+    )
+    following = iter(gradients)
+    aligned = [None if x is None else next(following) for x in arguments[:_WITH_GRADIENT]]
+    return from_numpy(value), *(_or_empty(arguments[0], x) for x in aligned), from_numpy(row)
 
 
 def _loss_fake(*arguments: Any) -> tuple[Tensor, ...]:
@@ -299,12 +241,16 @@ def _arrays_by_method(tensors: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(None if x is None else x.detach().numpy() for x in tensors)
 
 
-# Tensors as NumPy arrays that share their memory.
-_arrays: Callable[[tuple[Any, ...]], tuple[Any, ...]] = (
-    partial(_core.as_arrays, Tensor.__dlpack_c_exchange_api__)
-    if hasattr(Tensor, "__dlpack_c_exchange_api__")
-    else _arrays_by_method
-)
+def _tensors_by_method(arrays: list[Any]) -> list[Tensor]:
+    return [from_numpy(x) for x in arrays]
+
+
+# Tensors as NumPy arrays that share their memory, and arrays of results as tensors.
+_arrays: Callable[[tuple[Any, ...]], tuple[Any, ...]] = _arrays_by_method
+_tensors: Callable[[list[Any]], list[Tensor]] = _tensors_by_method
+if hasattr(Tensor, "__dlpack_c_exchange_api__"):
+    _arrays = partial(_core.as_arrays, Tensor.__dlpack_c_exchange_api__)
+    _tensors = partial(_core.as_tensors, Tensor.__dlpack_c_exchange_api__)
 
 
 def _require_tensors(function: str, names: tuple[str, ...], tensors: tuple[Any, ...]) -> None:

@@ -66,32 +66,18 @@ def losses(dtype):
                         old_dist, w, m, (low, high, dual, c, kl, hinge), normalize = settings
                         if objective == "policy_gradient":
                             low = high = dual = None
-                        results = _core.loss(
+                        family, first, second, dist_mask, nvec = dist
+                        _, *of_old = old_dist or (None,) * 5
+                        yield from _core.loss(
                             "loss",
-                            dist,
-                            actions,
-                            old_dist,
-                            columns[0],
-                            columns[1],
-                            None,
-                            columns[2],
-                            columns[3],
-                            columns[4],
-                            w,
-                            m,
-                            objective,
-                            low,
-                            high,
-                            dual,
-                            c,
-                            kl,
-                            hinge,
-                            0.01,
-                            0.01,
-                            0.5,
-                            normalize,
+                            (family, nvec, of_old[3]),
+                            (
+                                *(first, second, columns[2], None, dist_mask, actions),
+                                *of_old[:3],
+                                *(columns[0], columns[1], columns[3], columns[4], w, m),
+                            ),
+                            (objective, low, high, dual, c, kl, hinge, 0.01, 0.01, 0.5, normalize),
                         )
-                        yield from [x for x in results if x is not None]
 
 
 def samples():

@@ -88,6 +88,22 @@ def test_worked_by_hand():
     assert call("clipped higher, dual", batch)[0] == pytest.approx(-(-1.2 + 1) / 2)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sample_size_beyond_the_limit(sign):
+    # Relative ratios 1, e^-1 and 0, although all are limited to the same one.
+    logp = sign * 100.0 + np.array([0.0, -1.0, -900.0])
+    _, stats = importance_surrogate(logp, np.zeros(3), np.ones(3))
+    assert stats["limited_fraction"] == 1
+    assert stats["effective_sample_size"] == pytest.approx(
+        (1 + math.exp(-1)) ** 2 / (3 * (1 + math.exp(-2)))
+    )
+    # One whose action has become impossible, and then nothing but such.
+    _, stats = importance_surrogate(np.array([0.0, -np.inf]), np.zeros(2), np.ones(2))
+    assert stats["effective_sample_size"] == 0.5
+    _, stats = importance_surrogate(np.full(2, -np.inf), np.zeros(2), np.ones(2))
+    assert stats["effective_sample_size"] == 0
+
+
 @pytest.mark.parametrize("options", [{}, {"normalize_advantages": True}])
 @pytest.mark.parametrize("use", [(), ("weights",), ("mask",), ("weights", "mask")])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-10), (np.float32, 1e-4)])

@@ -10,7 +10,7 @@ import pytest
 import ppo_fast
 from ppo_fast import _core, reference
 from ppo_fast.distributions import Categorical
-from ppo_fast.surrogate import STATS
+from ppo_fast.surrogate import LOSS_ARRAYS, STATS
 
 COLUMNS = ["actions", "old_logp", "advantages", "values", "returns"]
 COEFS = {"clip_range": 0.2, "entropy_coef": 0.01, "value_coef": 0.5}
@@ -39,23 +39,17 @@ def loss_of(batch, **coefs):
 
 def gradients_of(batch, *, normalize_advantages=False, **coefs):
     """d loss / d logits and d loss / d values."""
-    settings = {
-        "objective": "clipped",
-        "clip_range_high": None,
-        "dual_clip": None,
-        "clip_range_values": None,
-        "kl_coef": 0.0,
-        "kl_hinge": 0.0,
-        "kl_hinge_from": 0.0,
-        "normalize_advantages": normalize_advantages,
-    }
-    absent = dict.fromkeys(["old_dist", "kl", "old_values", "weights", "mask"])
-    _, logits_gradient, _, values_gradient, _, _ = _core.loss(
-        function="ppo_loss",
-        policy=(0, batch["logits"], None, None, None),
-        **{name: batch[name] for name in COLUMNS},
-        **absent,
-        **settings | COEFS | coefs,
+    settings = COEFS | coefs
+    arrays = dict.fromkeys(LOSS_ARRAYS) | {name: batch[name] for name in COLUMNS}
+    arrays["{0}"] = batch["logits"]
+    _, _, logits_gradient, values_gradient = _core.loss(
+        "ppo_loss",
+        (0, None, None),
+        tuple(arrays.values()),
+        (
+            *("clipped", settings["clip_range"], None, None, None, 0.0, 0.0, 0.0),
+            *(settings["entropy_coef"], settings["value_coef"], normalize_advantages),
+        ),
     )
     return logits_gradient, values_gradient
 
@@ -422,6 +416,6 @@ def test_dist_must_be_one_of_ours():
 
 def test_logits_must_be_an_array():
     with pytest.raises(
-        TypeError, match=r"^ppo_loss: the parameters of Categorical must be .*, got list"
+        TypeError, match=r"^ppo_loss: each parameter of dist must be a NumPy array or .*, got list"
     ):
         loss_of(random_batch(37, 2, 2) | {"logits": [[0.0, 1.0]] * 2})

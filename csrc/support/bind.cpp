@@ -1,4 +1,4 @@
-// _core.build_info, as_arrays and the counter-based generator.
+// _core.build_info, as_arrays, as_tensors and the counter-based generator.
 #include <pybind11/numpy.h>
 
 #include <cstdint>
@@ -60,6 +60,7 @@ py::array_t<std::int64_t> permutation(std::uint64_t seed, std::uint64_t epoch, s
 void bind_support(py::module_& m) {
   m.def("build_info", &build_info);
   m.def("as_arrays", &tensors::as_arrays, py::arg("exchange_api"), py::arg("tensors"));
+  m.def("as_tensors", &tensors::as_tensors, py::arg("exchange_api"), py::arg("arrays"));
   m.def("permutation", &permutation, py::arg("seed"), py::arg("epoch"), py::arg("size"));
   m.def(
       "counter_uniform",

@@ -12,17 +12,35 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// The arguments of a call, as Python passes them. `policy` is the tuple of a distribution, or an array of
-// log-probabilities; whatever may be left out is None.
+// The arguments of a call, as Python passes them; whatever may be left out is None.
 struct Arguments {
   const char* function;
-  py::object policy, actions, old, old_logp, advantages, kl, values, returns, old_values;
-  py::object weights, mask;
+  py::object first, log_std, values, kl, dist_mask, actions, old_first, old_log_std, old_mask;
+  py::object old_logp, advantages, returns, old_values, weights, mask;
   std::string objective;
   py::object clip_range, clip_range_high, dual_clip, clip_range_values;
   py::object kl_coef, kl_hinge, kl_hinge_from, entropy_coef, value_coef;
   py::object normalize_advantages;
+
+  // The order of both tuples is that of ppo_fast.surrogate.
+  Arguments(const char* name, const py::tuple& arrays, const py::tuple& settings)
+      : function(name), objective(settings[0].cast<std::string>()) {
+    std::size_t i = 0;
+    for (py::object* array :
+         {&first, &log_std, &values, &kl, &dist_mask, &actions, &old_first, &old_log_std, &old_mask,
+          &old_logp, &advantages, &returns, &old_values, &weights, &mask}) {
+      *array = arrays[i++];
+    }
+    i = 1;
+    for (py::object* setting :
+         {&clip_range, &clip_range_high, &dual_clip, &clip_range_values, &kl_coef, &kl_hinge,
+          &kl_hinge_from, &entropy_coef, &value_coef, &normalize_advantages}) {
+      *setting = settings[i++];
+    }
+  }
 };
+constexpr std::size_t kArrays = 15;
+constexpr std::size_t kSettings = 11;
 
 // A number above `least`, or infinity for None.
 double limit(const Argument& argument, const py::object& object, double least,
@@ -138,8 +156,8 @@ void read_columns(const Arguments& from, const char* like, LossCall<T>& call) {
 }
 
 template <typename T>
-py::tuple run(const Arguments& from, const DistributionArgument* dist,
-              const DistributionArgument* old, const py::array& first) {
+py::list run(const Arguments& from, const DistributionArgument* dist,
+             const DistributionArgument* old, const py::array& first) {
   LossCall<T> call;
   call.batch = first.shape(0);
   const std::string like = dist ? dist->first_name() : "logp";
@@ -196,29 +214,38 @@ py::tuple run(const Arguments& from, const DistributionArgument* dist,
   if (problem.kind != Problem::kNone) refuse(from, dist, old, problem);
   py::array_t<T> rounded((std::vector<py::ssize_t>()));
   *rounded.mutable_data() = static_cast<T>(loss);
-  return py::make_tuple(rounded, first_gradient, second_gradient, values_gradient, kl_gradient,
-                        stats);
+  py::list results;
+  results.append(rounded);
+  results.append(stats);
+  for (const py::object& gradient :
+       {first_gradient, second_gradient, values_gradient, kl_gradient}) {
+    if (!gradient.is_none()) results.append(gradient);
+  }
+  return results;
 }
 
-py::tuple loss_of_distribution(const Arguments& from) {
-  const DistributionArgument dist(from.function, "", from.policy);
+py::list loss_of_distribution(const Arguments& from, int family, const py::object& nvec,
+                              const py::object& old_nvec) {
+  const DistributionArgument dist(
+      from.function, "", py::make_tuple(family, from.first, from.log_std, from.dist_mask, nvec));
   if (dist.batch() < 1) {
     const std::string name = dist.first_name();
     Argument{from.function, name.c_str()}.value_error("must have at least one sample, got " +
                                                       arrays::shape_text(dist.first));
   }
   std::optional<DistributionArgument> old;
-  if (!from.old.is_none()) {
-    old.emplace(from.function, "old_dist.", from.old);
+  if (!from.old_first.is_none()) {
+    old.emplace(from.function, "old_dist.",
+                py::make_tuple(family, from.old_first, from.old_log_std, from.old_mask, old_nvec));
     require_same_form(*old, dist);
   }
   const auto chosen = dist.float32 ? &run<float> : &run<double>;
   return chosen(from, &dist, old ? &*old : nullptr, dist.first);
 }
 
-py::tuple loss_of_logp(const Arguments& from) {
+py::list loss_of_logp(const Arguments& from) {
   const Argument argument{from.function, "logp"};
-  const py::array logp = argument.array(from.policy);
+  const py::array logp = argument.array(from.first);
   const bool float32 = argument.is_float32(logp);
   if (logp.ndim() != 1 || logp.shape(0) < 1) {
     argument.value_error("must have shape (B,) with at least one sample, got " +
@@ -227,39 +254,17 @@ py::tuple loss_of_logp(const Arguments& from) {
   return (float32 ? &run<float> : &run<double>)(from, nullptr, nullptr, logp);
 }
 
-// (loss as an array of no dimensions, its gradients with respect to the first parameter or logp, to the
-// second, values and kl, each None where there is none, and the stats)
-py::tuple loss(const char* function, py::object policy, py::object actions, py::object old_dist,
-               py::object old_logp, py::object advantages, py::object kl, py::object values,
-               py::object returns, py::object old_values, py::object weights, py::object mask,
-               std::string objective, py::object clip_range, py::object clip_range_high,
-               py::object dual_clip, py::object clip_range_values, py::object kl_coef,
-               py::object kl_hinge, py::object kl_hinge_from, py::object entropy_coef,
-               py::object value_coef, py::object normalize_advantages) {
-  const Arguments from = {function,
-                          policy,
-                          actions,
-                          old_dist,
-                          old_logp,
-                          advantages,
-                          kl,
-                          values,
-                          returns,
-                          old_values,
-                          weights,
-                          mask,
-                          objective,
-                          clip_range,
-                          clip_range_high,
-                          dual_clip,
-                          clip_range_values,
-                          kl_coef,
-                          kl_hinge,
-                          kl_hinge_from,
-                          entropy_coef,
-                          value_coef,
-                          normalize_advantages};
-  return py::isinstance<py::tuple>(policy) ? loss_of_distribution(from) : loss_of_logp(from);
+// `form` is (family, nvec, old_nvec), with family -1 for a policy that is known by its log-probabilities.
+// Returns the loss as an array of no dimensions, the stats, and the gradients with respect to those of the
+// first four arrays that are given.
+py::list loss(const char* function, const py::tuple& form, const py::tuple& arrays,
+              const py::tuple& settings) {
+  if (form.size() != 3 || arrays.size() != kArrays || settings.size() != kSettings) {
+    throw py::type_error("loss: takes a form of 3, 15 arrays and 11 settings");
+  }
+  const Arguments from(function, arrays, settings);
+  const int family = form[0].cast<int>();
+  return family < 0 ? loss_of_logp(from) : loss_of_distribution(from, family, form[1], form[2]);
 }
 
 }  // namespace
@@ -269,13 +274,8 @@ void bind_surrogate(py::module_& m) {
       py::make_tuple("policy_loss", "value_loss", "entropy", "approx_kl", "approx_kl_k1",
                      "clip_fraction", "ratio_mean", "ratio_max", "effective_sample_size",
                      "limited_fraction", "explained_variance", "kl");
-  m.def("loss", &loss, py::arg("function"), py::arg("policy"), py::arg("actions"),
-        py::arg("old_dist"), py::arg("old_logp"), py::arg("advantages"), py::arg("kl"),
-        py::arg("values"), py::arg("returns"), py::arg("old_values"), py::arg("weights"),
-        py::arg("mask"), py::arg("objective"), py::arg("clip_range"), py::arg("clip_range_high"),
-        py::arg("dual_clip"), py::arg("clip_range_values"), py::arg("kl_coef"), py::arg("kl_hinge"),
-        py::arg("kl_hinge_from"), py::arg("entropy_coef"), py::arg("value_coef"),
-        py::arg("normalize_advantages"));
+  m.def("loss", &loss, py::arg("function"), py::arg("form"), py::arg("arrays"),
+        py::arg("settings"));
 }
 
 }  // namespace ppo

@@ -1,6 +1,7 @@
 // The losses: groups of kLossLanes samples, through the head of the policy's family.
 #include "surrogate/cpu.h"
 
+#include <cmath>
 #include <limits>
 
 #include "distributions/heads.h"
@@ -198,6 +199,46 @@ double mean_kl(const LossCall<T>& a, const Samples<T>& samples, Head& head, Head
   return sum.total() / samples.total();
 }
 
+// The effective sample size from log-ratios as they are: beside limited ones the sums of a pass would
+// count very different ratios as equal. Rare, so it looks at all samples again, twice.
+template <typename T, typename LogRatios>
+double unlimited_sample_size(const Samples<T>& samples, std::ptrdiff_t batch,
+                             const LogRatios& log_ratios) {
+  Lane<double> weights;
+  double most = -std::numeric_limits<double>::infinity();
+  double sum = 0;
+  double squares = 0;
+  const auto for_each = [&](const auto& body) {
+    for (std::ptrdiff_t first = 0; first < batch; first += kLanes) {
+      const Group g = samples.group(first, weights);
+      const Lane<double> x = log_ratios(g);
+      for (int l = 0; l < kLanes; ++l) {
+        if (weights[l] != 0.0) body(weights[l], x[l]);
+      }
+    }
+  };
+  for_each([&](double, double x) { most = x > most ? x : most; });
+  if (most == -std::numeric_limits<double>::infinity()) return 0.0;
+  for_each([&](double weight, double x) {
+    const double ratio = x == most ? 1.0 : std::exp(x - most);
+    sum += weight * ratio;
+    squares += weight * ratio * ratio;
+  });
+  return sum * sum / (samples.total() * squares);
+}
+
+// log r in double; 0 for two impossible actions.
+template <typename T>
+Lane<double> log_ratios_of(const LossCall<T>& a, const Group& g, const Lane<T>& logp) {
+  const Lane<T> old_logp = load_lane(g, a.old_logp);
+  Lane<double> x;
+  for (int l = 0; l < kLanes; ++l) {
+    const double difference = static_cast<double>(logp[l]) - static_cast<double>(old_logp[l]);
+    x[l] = logp[l] == old_logp[l] ? 0.0 : difference;
+  }
+  return x;
+}
+
 template <typename T, typename Head>
 Problem loss_of_distribution(const LossCall<T>& a, const Samples<T>& samples,
                              const Moments& moments) {
@@ -242,6 +283,14 @@ Problem loss_of_distribution(const LossCall<T>& a, const Samples<T>& samples,
   }
   head.finish(a.policy.second_gradient);
   write_results(a, sums, samples.total(), has_kl);
+  if (sums.limited.total() > 0) {
+    a.stats[kEffectiveSampleSize] = unlimited_sample_size(samples, a.batch, [&](const Group& g) {
+      head.load(g);
+      head.load_actions(g, a.policy.actions);
+      head.evaluate(logp, entropy);
+      return log_ratios_of(a, g, logp);
+    });
+  }
   return {};
 }
 
@@ -262,6 +311,11 @@ Problem loss_of_logp(const LossCall<T>& a, const Samples<T>& samples, const Mome
     store_rows(g, 1, &shares.kl, a.kl_gradient);
   }
   write_results(a, sums, samples.total(), has_kl);
+  if (sums.limited.total() > 0) {
+    a.stats[kEffectiveSampleSize] = unlimited_sample_size(samples, a.batch, [&](const Group& g) {
+      return log_ratios_of(a, g, load_lane(g, a.policy.logp));
+    });
+  }
   return {};
 }
 

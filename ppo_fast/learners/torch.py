@@ -135,19 +135,19 @@ class TorchLearner:
 
     def policy_change(self, rollout: Rollout) -> PolicyChange:
         assert self._old is not None
-        samples = torch.from_numpy(rollout.samples)
+        valid = rollout.valid
         with torch.no_grad(), _as_divergence():
-            new = self._policy(rollout)
-            kl = self._old.kl(new)[samples]
-            logp, entropy = new.evaluate(_flat(rollout.actions))
-        log_ratio = (logp - _flat(rollout.logp))[samples].double().clamp(-60, 60)
-        ratio = log_ratio.exp()
-        size = ratio.sum() ** 2 / (len(ratio) * (ratio**2).sum())
-        return PolicyChange(
-            kl=kl.double().mean().item(),
-            entropy=entropy[samples].double().mean().item(),
-            effective_sample_size=size.item(),
-        )
+            _, stats = fused_loss(
+                self._policy(rollout),
+                _flat(rollout.actions),
+                _flat(rollout.advantages),
+                objective="importance",
+                old_logp=_flat(rollout.logp),
+                old_dist=self._old,
+                mask=None if valid is None else _flat(valid),
+            )
+        row = dict(zip(STATS, stats.tolist(), strict=True))
+        return PolicyChange(**{f.name: row[f.name] for f in dataclasses.fields(PolicyChange)})
 
     def observe(self, rollout: Rollout) -> None:
         if self._normalizer is not None:
