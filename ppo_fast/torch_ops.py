@@ -82,7 +82,7 @@ def _scaled(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
 _scaled_once = once_differentiable(_scaled)
 # `apply` without the wrapper that serves functorch's transforms: their tensors have no memory that
 # could have been read up to here.
-_attach = super(torch.autograd.Function, _Attach).apply
+_attach: Any = super(torch.autograd.Function, _Attach).apply
 
 
 class _Loss(torch.autograd.Function):
