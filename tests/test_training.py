@@ -322,6 +322,13 @@ def test_divergence_is_named(tmp_path):
         ppo_fast.train(small(tmp_path / "run", learning_rate=1e30))
 
 
+def test_an_infinite_kl_is_divergence(tmp_path):
+    # The loss and the parameters are still finite here: only the policies are infinitely far apart.
+    config = small(tmp_path / "run", learning_rate=1e3, total_steps=1024)
+    with pytest.raises(RuntimeError, match=r"training diverged .*the kl of the update is inf"):
+        ppo_fast.train(dataclasses.replace(config, env_id="Pendulum-v1"))
+
+
 def test_another_seed_differs(finished, tmp_path):
     ppo_fast.train(small(tmp_path / "run", seed=1))
     ours, theirs = read_checkpoint(tmp_path / "run"), read_checkpoint(finished.out)

@@ -1,5 +1,6 @@
 """What the algorithms share: advantages, epochs of minibatches, and what an update reports."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,16 @@ def summarize(rows: NDArray[np.float64]) -> dict[str, float]:
 
 
 def report(learner: Learner, rollout: Rollout, now: Schedule) -> dict[str, float]:
-    """What every update is measured by, once it is made."""
+    """What every update is measured by, once it is made.
+
+    Raises
+    ------
+    FloatingPointError
+        If the KL is not finite: nothing masks actions here, so the policy has diverged.
+    """
     change = learner.policy_change(rollout)
+    if not math.isfinite(change.kl):
+        raise FloatingPointError(f"the kl of the update is {change.kl}")
     return {
         "kl": change.kl,
         "effective_sample_size": change.effective_sample_size,
