@@ -323,6 +323,12 @@ class TrainConfig:
         kl_min, kl_max = self.kl_bounds
         if kl_min >= kl_max:
             raise ValueError(f"TrainConfig: kl_min ({kl_min:g}) must be below kl_max ({kl_max:g})")
+        is_distributed = self.algorithm == "ppo-kl" and self.kl_rule == "distributed"
+        if is_distributed and self.target_kl is not None:
+            raise ValueError(
+                "TrainConfig: kl_rule distributed ends the epochs of an update by itself, above "
+                "4 kl_target; leave out target_kl or choose another kl_rule"
+            )
         if self.algorithm == "trpo" and self.shared_trunk:
             raise ValueError(
                 "TrainConfig: trpo needs a policy with parameters of its own: the critic is fitted "

@@ -311,6 +311,7 @@ def test_minibatches_of_the_whole_rollout_have_no_size():
     [
         ({"algorithm": "trpo", "shared_trunk": True}, "trpo needs a policy .*leave out shared_"),
         ({"continuous": "gsde", "state_dependent_std": True}, "gsde .*leave out state_dependent_"),
+        ({"kl_rule": "distributed", "target_kl": 0.1}, "distributed ends .*leave out target_kl"),
         ({"kl_min": 0.02, "kl_max": 0.02}, r"kl_min \(0.02\) must be below kl_max \(0.02\)"),
         ({"kl_min": 0.03, "kl_max": 0.02}, r"kl_min \(0.03\) must be below kl_max \(0.02\)"),
         # The other bound is what kl_target makes of it: 0.015, 0.01 / 1.5, 0.02.
@@ -332,6 +333,7 @@ def test_settings_that_contradict_each_other(fields, message):
         {"continuous": "squashed", "state_dependent_std": True},
         {"algorithm": "ppo-kl", "kl_min": 0.001},
         {"algorithm": "ppo-kl", "kl_rule": "distributed", "kl_max": 0.006},
+        {"algorithm": "ppo-kl", "kl_rule": "adaptive", "target_kl": 0.1},
     ],
 )
 def test_settings_that_go_together(fields):
