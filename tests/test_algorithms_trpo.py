@@ -337,8 +337,9 @@ def test_an_equal_surrogate_has_not_fallen():
         (lambda length: length, lambda length: 0.5 if length else 0.0),  # KL = delta, not below
         (lambda length: np.nan if length else 0.0, lambda length: 0.0),
         (lambda length: length, lambda length: np.nan),
+        (lambda length: -np.inf if length else 0.0, lambda length: np.inf),
     ],
-    ids=["falling", "too far", "surrogate nan", "kl nan"],
+    ids=["falling", "too far", "surrogate nan", "kl nan", "no distribution"],
 )
 def test_given_up_steps(surrogate, kl):
     stub = Stub(surrogate, kl)
@@ -348,6 +349,31 @@ def test_given_up_steps(surrogate, kl):
     # Five tries, each 0.8 of the last, and back.
     lengths = [np.linalg.norm(at - [1, 2]) for at in stub.tried]
     np.testing.assert_allclose(lengths, [1, 0.8, 0.64, 0.512, 0.4096, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("family", POLICIES)
+def test_steps_without_a_distribution_are_rejected(family):
+    # Far beyond float32: the outputs of the network are no parameters of a distribution.
+    changes, layout = POLICIES[family]
+    config = trpo(trust_region=1e80, **changes)
+    learner, rollout = playing(config, layout)
+    rollout.advantages[:] = np.random.default_rng(0).normal(size=rollout.advantages.shape)
+    policy = learner.trust_region(rollout)
+    start = policy.parameters()
+    step = improve(policy, config)
+    assert (step.size, step.kl) == (0, 0)
+    np.testing.assert_array_equal(policy.parameters(), start)
+    policy.set_parameters(np.full_like(start, np.inf))
+    assert policy.surrogate_and_kl() == (-np.inf, np.inf)
+    with pytest.raises(FloatingPointError):
+        policy.gradient()
+
+
+def test_a_start_that_is_no_number():
+    stub = Stub(lambda length: np.nan, lambda length: 0.0)
+    with pytest.raises(FloatingPointError, match="the surrogate before the step is nan"):
+        improve(stub, trpo(**PLAIN))
+    assert stub.tried == []
 
 
 def test_no_gradient_no_step():

@@ -71,6 +71,8 @@ def improve(policy: TrustRegion, config: TrainConfig) -> Step:
     """Take the natural gradient step, as long as it keeps its promises."""
     start = policy.parameters()
     before, _ = policy.surrogate_and_kl()
+    if not np.isfinite(before):
+        raise FloatingPointError(f"the surrogate before the step is {before}")
     gradient = policy.gradient()
 
     def damped_fisher(vector: Vector) -> Vector:

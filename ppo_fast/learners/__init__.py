@@ -102,7 +102,10 @@ class TrustRegion(Protocol):
         ...
 
     def surrogate_and_kl(self) -> tuple[float, float]:
-        """J and the mean KL(old || new), at the parameters as they are."""
+        """J and the mean KL(old || new), at the parameters as they are.
+
+        (-inf, inf) where these make no distribution of a sample.
+        """
         ...
 
 

@@ -1,8 +1,6 @@
 """The torch engine: an ActorCritic module, the fused loss, and Adam on one flat parameter."""
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from ppo_fast.actions import ActionLayout
 from ppo_fast.config import TrainConfig
 from ppo_fast.distributions import Distribution
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
+from ppo_fast.learners.divergence import as_divergence as _as_divergence
 from ppo_fast.learners.networks import ActorCritic, flatten_parameters
 from ppo_fast.learners.trust_region import TorchTrustRegion, marginal
 from ppo_fast.normalizers import ObsNormalizer
@@ -205,15 +204,6 @@ class TorchLearner:
             gradient.mul_(torch.clamp(step.max_grad_norm / (norm + 1e-6), max=1.0))
         self._optimizer.param_groups[0]["lr"] = step.learning_rate
         self._optimizer.step()
-
-
-@contextmanager
-def _as_divergence() -> Iterator[None]:
-    """What a distribution refuses here is what the networks gave: they have diverged."""
-    try:
-        yield
-    except ValueError as error:
-        raise FloatingPointError(str(error)) from None
 
 
 def _flat(array: NDArray[Any]) -> Tensor:

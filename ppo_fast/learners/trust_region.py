@@ -1,5 +1,7 @@
 """The policy as a function of its flat parameters, with torch: what TRPO asks of a learner."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from ppo_fast.distributions import (
     StateDependentNoise,
 )
 from ppo_fast.learners import Vector
+from ppo_fast.learners.divergence import as_divergence
 from ppo_fast.learners.networks import Actor
 from ppo_fast.surrogate import fused_loss
 
@@ -52,7 +55,8 @@ class TorchTrustRegion:
                 self._parameters[name].copy_(part)
 
     def gradient(self) -> Vector:
-        loss, _ = self._surrogate()
+        with as_divergence():
+            loss, _ = self._surrogate()
         return -_join(list(torch.autograd.grad(loss, list(self._parameters.values()))))
 
     def fisher_product(self, vector: Vector) -> Vector:
@@ -68,9 +72,12 @@ class TorchTrustRegion:
         return _join([product[name] for name in self._parameters])
 
     def surrogate_and_kl(self) -> tuple[float, float]:
-        with torch.no_grad():
-            loss, dist = self._surrogate()
-            kl = self._old.kl(dist)
+        try:
+            with torch.no_grad(), as_divergence():
+                loss, dist = self._surrogate()
+                kl = self._old.kl(dist)
+        except FloatingPointError:
+            return -math.inf, math.inf
         return -loss.item(), kl.double().mean().item()
 
     def _surrogate(self) -> tuple[Tensor, Distribution]:
