@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command([_dashed(arg) for arg in args[1:]])
     except UsageError as error:
         return _fail(str(error), 2, args[0])
-    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
+    except (ValueError, ArithmeticError, OSError, RuntimeError, ImportError, MemoryError) as error:
         return _fail(str(error) or type(error).__name__, 1, args[0])
     except KeyboardInterrupt as error:
         return _fail(str(error) or "stopped", 130, args[0])

@@ -240,7 +240,7 @@ class TrainConfig:
     @property
     def num_updates(self) -> int:
         """Rollouts, each followed by an update, that the run consists of."""
-        return math.ceil(self.total_steps / self.batch_size)
+        return -(-self.total_steps // self.batch_size)
 
     @property
     def kl_bounds(self) -> tuple[float, float]:
@@ -275,6 +275,8 @@ class TrainConfig:
                 self._check_choice(name, get_args(kind))
         for name in _COUNTS:
             self._check_integer(name, 1)
+        if self.total_steps >= 2**63:
+            self._refuse("total_steps", "must be below 2**63")
         self._check_integer("seed", 0)
         if self.seed >= 2**64:
             self._refuse("seed", "must be below 2**64")

@@ -31,3 +31,11 @@ def tiny():
     tiny_envs.register()
     yield tiny_envs.IDS
     tiny_envs.unregister()
+
+
+@pytest.fixture
+def faulty():
+    """The class of the environment `tiny_envs.FAULTY`, whose `fault` a test sets."""
+    tiny_envs.register()
+    yield tiny_envs.Faulty
+    tiny_envs.unregister()

@@ -1,6 +1,7 @@
 """The command line: exit status, errors in a single line, help, and missing packages."""
 
 import dataclasses
+import math
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import tiny_envs
 from test_config import field_docstrings
 
 import ppo_fast
@@ -109,6 +111,7 @@ def test_installed_command():
             "CartPole-v1.*Acrobot-v1|Acrobot-v1.*CartPole-v1",
         ),
         ("train CartPole-v1 --total-steps -5", "total_steps must be at least 1, got -5"),
+        (f"train CartPole-v1 --total-steps {10**400}", r"total_steps must be below 2\*\*63"),
         ("train CartPole-v1 --total-steps many", "--total-steps: .*'many'"),
         ("train CartPole-v1 --seed", "--seed"),
         ("train CartPole-v1 --seed -1", "seed must be at least 0, got -1"),
@@ -187,6 +190,26 @@ def test_no_run_in_the_folder(call, command, tmp_path):
 def test_damaged_checkpoint(call, command, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"a" * 1000)
     assert_error(call(*command.split(), tmp_path), 1, r"checkpoint\.pt cannot be read")
+
+
+def test_eval_on_an_environment_that_gives_nan(call, faulty, tmp_path):
+    config = TrainConfig(
+        tiny_envs.FAULTY, total_steps=256, num_envs=2, eval_episodes=0, num_steps=128, out="run"
+    )
+    ppo_fast.train(config)
+    faulty.fault = ("observations", faulty.calls + 5, math.nan)
+    assert_error(
+        call("eval", "run"), 1, "tiny/faulty-v0 cannot be played on: predict: obs must be finite"
+    )
+
+
+@pytest.mark.parametrize("error", [FloatingPointError("diverged"), OverflowError("too large")])
+def test_arithmetic_errors_are_one_line(call, trained, monkeypatch, error):
+    def load(folder):
+        raise error
+
+    monkeypatch.setattr(ppo_fast.training, "load", load)
+    assert_error(call("eval", trained), 1, f"^ppo-fast eval: {error}$")
 
 
 def test_resume_of_a_finished_run(call, trained):

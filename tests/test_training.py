@@ -743,6 +743,17 @@ def test_drawn_actions_repeat(finished):
         np.testing.assert_array_equal(second.predict(obs, deterministic=False), expected)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_predict_refuses_what_is_not_finite(finished, value):
+    message = rf"^predict: obs must be finite, got {value} in row 0, column 2$"
+    with pytest.raises(ValueError, match=message):
+        finished.policy.predict([0, 0, value, 0])
+    obs = np.zeros((3, 4))
+    obs[1, 3] = value
+    with pytest.raises(ValueError, match=r"in row 1, column 3$"):
+        finished.policy.predict(obs, deterministic=False)
+
+
 @pytest.mark.parametrize("shape", [(), (3,), (5,), (2, 3), (1, 2, 4), (0,)])
 def test_predict_refuses_other_shapes(finished, shape):
     with pytest.raises(ValueError, match=r"^predict: obs must have shape \(4,\) or \(N, 4\), got"):

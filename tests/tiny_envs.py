@@ -40,14 +40,50 @@ class Guess(gymnasium.Env):
         return self._show(), reward, self._steps == LENGTH, False, {}
 
 
+class Faulty(gymnasium.Env):
+    """Episodes of 12 steps, cut by a limit; one number of them is as `fault` says.
+
+    fault: (what, call, value), of "rewards" or "observations"; `call` counts the steps of all
+    environments, from 1. None: there is no fault.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = spaces.Discrete(2)
+    fault = None
+    calls = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._obs(), {}
+
+    def _obs(self):
+        return self.np_random.normal(size=3).astype(np.float32)
+
+    def step(self, action):
+        self._steps += 1
+        Faulty.calls += 1
+        obs, reward = self._obs(), float(action)
+        what, call, value = Faulty.fault or (None, 0, 0)
+        if Faulty.calls == call:
+            if what == "rewards":
+                reward = value
+            else:
+                obs[1] = value
+        return obs, reward, False, self._steps == LENGTH, {}
+
+
 IDS = {kind: f"tiny/{kind}-v0" for kind in ("choices", "bits", "pair")}
+FAULTY = "tiny/faulty-v0"
 
 
 def register():
     for kind, env_id in IDS.items():
         gymnasium.register(env_id, Guess, kwargs={"kind": kind})
+    gymnasium.register(FAULTY, Faulty, disable_env_checker=True)  # it warns of what we report
+    Faulty.fault, Faulty.calls = None, 0
 
 
 def unregister():
-    for env_id in IDS.values():
+    for env_id in (*IDS.values(), FAULTY):
         del gymnasium.registry[env_id]

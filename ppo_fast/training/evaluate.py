@@ -91,7 +91,7 @@ def _play(
             obs[k], _ = envs[k].reset(seed=int(seeds[episode]))
         while playing:
             order = list(playing)
-            actions = policy.predict(np.stack([obs[k] for k in order]), deterministic=deterministic)
+            actions = _act(policy, env_id, [obs[k] for k in order], deterministic)
             for k, action in zip(order, actions, strict=True):
                 obs[k], reward, terminated, truncated, _ = envs[k].step(action)
                 returns[playing[k]] += float(reward)
@@ -110,6 +110,13 @@ def _play(
     threshold = reward_threshold(env_id)
     solved = None if threshold is None else bool(returns.mean() >= threshold)
     return Evaluation(returns, lengths, solved)
+
+
+def _act(policy: Policy, env_id: str, obs: list[NDArray[Any]], deterministic: bool) -> NDArray[Any]:
+    try:
+        return policy.predict(np.stack(obs), deterministic=deterministic)
+    except ValueError as error:
+        raise ValueError(f"{env_id} cannot be played on: {error}") from None
 
 
 def _make(env_id: str, video_folder: Path | None) -> gymnasium.Env[Any, Any]:

@@ -48,7 +48,9 @@ class Policy:
         Raises
         ------
         ValueError
-            If the observations are not of the environment's size.
+            If the observations are not of the environment's size, or not finite.
+        FloatingPointError
+            If the network gives no distribution for an observation: its training has diverged.
         """
         rows = np.asarray(obs, np.float32)
         single = rows.ndim == 1
@@ -58,6 +60,13 @@ class Policy:
             raise ValueError(
                 f"predict: obs must have shape ({self._obs_size},) or (N, {self._obs_size}), "
                 f"got {np.shape(obs)}"
+            )
+        finite = np.isfinite(rows)
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            raise ValueError(
+                f"predict: obs must be finite, got {rows[row, column]} in row {row}, column "
+                f"{column}"
             )
         actions = np.empty((len(rows), *self._layout.shape), self._layout.dtype)
         logp = np.empty(len(rows), np.float32)
