@@ -1,5 +1,6 @@
 """Rollout: steps of N environments, allocated once and written in place by every iteration."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +39,23 @@ class Critic(Protocol):
     def values(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """V [k] of observations [k, ...]."""
         ...
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """A number from an environment that is NaN or infinite.
+
+    Attributes:
+        name: "observations" or "rewards".
+        value: The number.
+        samples: How many samples of the rollout there were when it came, its own included.
+        env: The environment's index.
+    """
+
+    name: str
+    value: float
+    samples: int
+    env: int
 
 
 class Rollout:
@@ -126,6 +144,7 @@ class Rollout:
         RuntimeError
             If an episode does not end within a million steps.
         """
+        self.valid = None  # until it is known
         self._show(len(self._room["rewards"]) - 1)
         self.obs[0] = self.opening
         valid = []
@@ -149,6 +168,36 @@ class Rollout:
         self._show(t)
         self.valid = np.stack(valid)
         self.opening[:] = self.obs[-1]
+
+    def find_not_finite(self) -> NotFinite | None:
+        """The first of the observations and rewards that count that is not finite, if any."""
+        arrays = {"obs": self.obs, "rewards": self.rewards, "final_obs": self.final_obs}
+        suspects = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+        if not suspects:
+            return None
+        counts = np.ones_like(self.terminated) if self.valid is None else self.valid
+        where = {
+            # An observation counts if a step is taken on it; row T opens the next rollout.
+            "obs": np.concatenate([counts, np.full((1, self.num_envs), self.valid is None)]),
+            "rewards": counts,
+            "final_obs": counts & self.truncated & ~self.terminated,
+        }
+        found = []
+        for name in suspects:
+            flat = arrays[name].reshape(*where[name].shape, -1)
+            bad = ~np.isfinite(flat) & where[name][..., None]
+            if bad.any():
+                row, env, column = np.argwhere(bad)[0].tolist()
+                steps = row if name == "obs" else row + 1  # row t of obs came from step t - 1
+                found.append(
+                    NotFinite(
+                        "rewards" if name == "rewards" else "observations",
+                        flat[row, env, column].item(),
+                        int(np.count_nonzero(counts[:steps])),
+                        env,
+                    )
+                )
+        return min(found, key=lambda number: number.samples, default=None)
 
     def estimate_advantages(self, critic: Critic, *, gamma: float, gae_lambda: float) -> None:
         """Fill values, advantages and returns; a truncated episode goes on as V(final_obs)."""

@@ -452,7 +452,10 @@ def test_a_failing_run_is_reported_and_the_others_finish(tmp_path, monkeypatch, 
     arguments = ["--seeds", "1", "--total-steps", "1500", "--jobs", "1", "--out", str(out)]
     assert main(["ladder", ENV, *arguments]) == 1
     output, error = capsys.readouterr()
-    diverged = r"training diverged after \d+ updates \(.*\); lower learning_rate"
+    diverged = (
+        r"training diverged after \d+ updates and \d+ steps \(.*\); lower learning_rate; "
+        rf"the policy before that is saved in {out}/wild/s1"
+    )
     trace = out / "wild" / "s1-error.txt"
     assert re.fullmatch(
         rf"ppo-fast ladder: wild seed 1 failed: {diverged}; traceback in {trace}\n", error

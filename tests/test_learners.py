@@ -175,6 +175,46 @@ def test_gradient_steps_equal_plain_torch(minibatch_size, max_grad_norm, normali
     assert result.stats[0, STATS.index("clip_fraction")] > 0
 
 
+@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
+def test_a_gradient_that_is_not_finite_is_no_step(max_grad_norm):
+    learner = make()
+    rollout = random_rollout(learner)
+    before = parameters(learner)
+    step = dataclasses.replace(STEP, max_grad_norm=max_grad_norm)
+    loss = dataclasses.replace(LOSS, objective="importance", normalize_advantages=False)
+    # The loss is finite still, but not the sum of the squares of its derivatives.
+    rollout.advantages *= np.float32(1e30)
+    with pytest.raises(FloatingPointError, match="the norm of the gradient is inf"):
+        learner.epoch(rollout, np.arange(SAMPLES), loss, step)
+    # Nor is its error in the critic: (1e18)^2 fits.
+    rollout.returns[:] = 1e18
+    with pytest.raises(FloatingPointError, match="the norm of the gradient is inf"):
+        learner.value_epoch(rollout, np.arange(SAMPLES), 1e6, step)
+    assert_same_parameters(parameters(learner), before)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_undo(steps):
+    # Before Adam's first step, and later; the learner goes on as if there had been no update.
+    learner, other = make(), make()
+    rollout = random_rollout(learner)
+    for each in (learner, other):
+        for _ in range(steps):
+            each.epoch(rollout, np.arange(SAMPLES), LOSS, STEP)
+    learner.keep_old_policy(rollout)
+    before = copy.deepcopy(learner.state())
+    learner.epoch(rollout, np.arange(SAMPLES), LOSS, STEP)
+    learner.undo()
+    now = learner.state()
+    torch.testing.assert_close(now["model"], before["model"], rtol=0, atol=0)
+    moments, moments_before = (state["optimizer"]["state"] for state in (now, before))
+    torch.testing.assert_close(moments, moments_before, rtol=0, atol=0)
+    assert_one_flat_tensor(learner)
+    for each in (learner, other):
+        each.epoch(rollout, np.arange(SAMPLES), LOSS, STEP)
+    assert_same_parameters(parameters(learner), parameters(other))
+
+
 @pytest.mark.parametrize("hidden_sizes", [(64, 64), (3, 20), (20, 3), ()])
 def test_orthogonal_initialisation(hidden_sizes):
     model = make(hidden_sizes=hidden_sizes).model

@@ -81,6 +81,58 @@ def test_a_rollout_starts_where_the_last_one_stopped():
     assert arrays == {name: id(value) for name, value in vars(rollout).items()}
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("array", "row", "name", "samples"),
+    [
+        # Row t of obs was there before step t, of two environments each.
+        ("obs", 0, "observations", 0),
+        ("obs", 2, "observations", 4),
+        ("obs", 3, "observations", 6),
+        ("rewards", 0, "rewards", 2),
+        ("rewards", 2, "rewards", 6),
+        ("final_obs", 1, "observations", 4),
+    ],
+)
+def test_what_is_not_finite_is_found(array, row, name, samples, value):
+    rollout = Rollout(num_steps=3, num_envs=2, obs_shape=(4,), layout=LAYOUT)
+    rollout.truncated[1, 1] = True
+    assert rollout.find_not_finite() is None
+    # One column of an observation.
+    getattr(rollout, array)[row, 1, ...].reshape(-1)[-1:] = value
+    found = rollout.find_not_finite()
+    assert (found.name, found.samples, found.env) == (name, samples, 1)
+    np.testing.assert_equal(found.value, value)
+
+
+def test_the_first_of_what_is_not_finite():
+    rollout = Rollout(num_steps=3, num_envs=2, obs_shape=(1,), layout=LAYOUT)
+    rollout.obs[2:] = np.nan
+    rollout.rewards[2] = np.nan
+    assert rollout.find_not_finite().name == "observations"
+    rollout.rewards[0, 1] = np.inf
+    found = rollout.find_not_finite()
+    assert (found.name, found.value, found.samples, found.env) == ("rewards", np.inf, 2, 1)
+
+
+def test_what_does_not_count_may_be_anything():
+    rollout = Rollout(num_steps=3, num_envs=2, obs_shape=(1,), layout=LAYOUT)
+    # Not the last observation of an episode that terminated, or none at all.
+    rollout.final_obs[:] = np.nan
+    rollout.terminated[0] = rollout.truncated[0, 0] = True
+    assert rollout.find_not_finite() is None
+    # Nor what an environment does that waits for the others, and no step follows the last.
+    rollout.valid = np.array([[True, True], [True, False], [True, False]])
+    rollout.rewards[~rollout.valid] = np.nan
+    rollout.obs[:-1][~rollout.valid] = np.nan
+    rollout.obs[-1] = np.nan
+    rollout.truncated[2, 1] = True
+    assert rollout.find_not_finite() is None
+    rollout.rewards[2, 0] = np.nan
+    found = rollout.find_not_finite()
+    assert (found.samples, found.env) == (4, 0)
+
+
 def identity_critic(asked):
     """V(obs) = obs; remembers how many it was asked for."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from algorithm_cases import discrete
 
 import ppo_fast
 from ppo_fast import TrainConfig
@@ -320,6 +321,81 @@ def test_ambient_torch_threads_do_not_matter(threads, finished, tmp_path):
 def test_divergence_is_named(tmp_path):
     with pytest.raises(RuntimeError, match=r"training diverged after \d+ updates .*learning_rate"):
         ppo_fast.train(small(tmp_path / "run", learning_rate=1e30))
+
+
+FAULTY = {
+    "num_envs": 2,
+    "num_steps": 24,
+    "minibatch_size": 24,
+    "num_epochs": 2,
+    "total_steps": 480,
+    "anneal_lr": False,
+    "eval_episodes": 0,
+}
+
+
+def assert_saved_after(updates, out, words, config, faulty):
+    """The run failed with these words, and left what the same run was after so many updates."""
+    assert words.endswith(f"; the policy before that is saved in {out}")
+    assert read_checkpoint(out)["updates"] == len(read_csv(out)) == updates
+    faulty.fault, faulty.calls = None, 0
+    if updates:
+        steps = updates * config.batch_size
+        whole = ppo_fast.train(
+            dataclasses.replace(config, total_steps=steps, out=out.with_name("whole"))
+        )
+        ours, theirs = read_checkpoint(out), read_checkpoint(whole.out)
+        assert differences(ours["learner"], theirs["learner"]) == []
+    assert ppo_fast.load(out).predict(np.zeros(3)) in (0, 1)
+    # And goes on once the environment is mended.
+    assert ppo_fast.train(resume=out).metrics["steps"][-1] >= config.total_steps
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("what", "call", "step"),
+    [
+        ("rewards", 102, 102),  # environment 1 in its third step of the third rollout of 48
+        ("observations", 102, 102),
+        ("observations", 2 * 12 * 6, 2 * 12 * 6),  # the last one of an episode that is cut there
+        ("rewards", 4, 4),  # before the first update
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["ppo-clip", "reinforce"])
+def test_environments_that_give_what_is_not_finite(
+    algorithm, what, call, step, value, faulty, tmp_path
+):
+    config = TrainConfig("tiny/faulty-v0", algorithm=algorithm, out=tmp_path / "run", **FAULTY)
+    faulty.fault = (what, call, value)
+    with pytest.raises(RuntimeError) as error:
+        ppo_fast.train(config)
+    assert str(error.value).startswith(
+        f"tiny/faulty-v0 gave {what} that are not finite: {value} from environment 1 at step "
+        f"{step} of the run; "
+    )
+    assert_saved_after((call - 1) // 48, config.out, str(error.value), config, faulty)
+
+
+def test_an_exploding_loss(faulty, tmp_path):
+    config = TrainConfig("tiny/faulty-v0", out=tmp_path / "run", **FAULTY)
+    faulty.fault = ("rewards", 102, 1e30)  # its square is infinite in float32
+    with pytest.raises(RuntimeError) as error:
+        ppo_fast.train(config)
+    assert str(error.value).startswith(
+        "training diverged after 2 updates and 96 steps (policy_loss "
+    )
+    assert "value_loss inf); lower learning_rate; " in str(error.value)
+    assert_saved_after(2, config.out, str(error.value), config, faulty)
+
+
+def test_a_policy_that_diverges_is_saved_as_it_was_before(tmp_path):
+    # The first epochs of the update are made, and taken back.
+    config = small(tmp_path / "run", learning_rate=1e30)
+    with pytest.raises(RuntimeError, match="training diverged after 0 updates and 0 steps"):
+        ppo_fast.train(config)
+    first = read_checkpoint(config.out)["learner"]["model"]
+    fresh = ppo_fast.learners.make_learner(config, 4, discrete()).state()["model"]
+    assert differences(dict(first), dict(fresh)) == []
 
 
 def test_an_infinite_kl_is_divergence(tmp_path):

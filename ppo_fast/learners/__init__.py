@@ -113,7 +113,14 @@ class Learner(Actor, Critic, Protocol):
     """What algorithms and the trainer need of an engine."""
 
     def keep_old_policy(self, rollout: Rollout) -> None:
-        """Remember the distributions of actions in the rollout: what `old` means from now on."""
+        """Remember the distributions of actions in the rollout: what `old` means from now on.
+
+        And all that an update changes, for `undo`.
+        """
+        ...
+
+    def undo(self) -> None:
+        """Be as when `keep_old_policy` was called: an update has diverged."""
         ...
 
     def epoch(

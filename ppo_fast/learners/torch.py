@@ -1,6 +1,7 @@
 """The torch engine: an ActorCritic module, the fused loss, and Adam on one flat parameter."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class TorchLearner:
         is_gsde = layout.kind == "continuous" and config.continuous == "gsde"
         self._noise: dict[str, Any] = {"sample_freq": config.noise_steps} if is_gsde else {}
         self._old: Distribution | None = None
+        self._before: tuple[Tensor, dict[str, Tensor]]
         self._flat = flatten_parameters(self.model)
         self._optimizer = torch.optim.Adam(
             [self._flat], lr=config.learning_rate, eps=1e-5, fused=True
@@ -69,6 +71,19 @@ class TorchLearner:
     def keep_old_policy(self, rollout: Rollout) -> None:
         with torch.no_grad():
             self._old = _copy(self._policy(rollout))
+        moments = self._optimizer.state.get(self._flat, {})  # none before the first step
+        self._before = (
+            self._flat.detach().clone(),
+            {name: x.clone() for name, x in moments.items()},
+        )
+
+    def undo(self) -> None:
+        parameters, moments = self._before
+        with torch.no_grad():
+            self._flat.copy_(parameters)
+        self._optimizer.state.clear()
+        if moments:
+            self._optimizer.state[self._flat] = moments
 
     def epoch(
         self,
@@ -198,9 +213,11 @@ class TorchLearner:
         assert gradient is not None  # made by flatten_parameters, never replaced
         gradient.zero_()
         total.backward()  # type: ignore[no-untyped-call]
+        norm = torch.linalg.vector_norm(gradient)
+        if not math.isfinite(norm.item()):
+            raise FloatingPointError(f"the norm of the gradient is {norm.item()}")
         if step.max_grad_norm is not None:
             # torch.nn.utils.clip_grad_norm_, on one tensor.
-            norm = torch.linalg.vector_norm(gradient)
             gradient.mul_(torch.clamp(step.max_grad_norm / (norm + 1e-6), max=1.0))
         self._optimizer.param_groups[0]["lr"] = step.learning_rate
         self._optimizer.step()

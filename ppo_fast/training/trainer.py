@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,8 @@ def train(
         that has finished.
     FileExistsError
         If `config.out` exists.
+    RuntimeError
+        If training diverges or the environment gives numbers that are not finite, after saving.
     Interrupted
         On Ctrl-C or SIGTERM, after saving; a second one stops at once, without saving.
     """
@@ -176,7 +178,7 @@ class _Run:
             run.stepper.set_state(state.numpy())
         else:
             run.reset_envs()
-            run.note = f"{config.env_id} cannot save its state: its episodes start anew"
+            run.note = f"the state of {config.env_id} was not saved: its episodes start anew"
         run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
         return run
 
@@ -234,17 +236,16 @@ class _Run:
     def iterate(self) -> Row:
         """One rollout and one update; returns the metrics, times left out."""
         config = self.config
+        self.collect()
+        self.learner.keep_old_policy(self.rollout)
+        total = config.num_updates * config.batch_size
+        now = Schedule(config, self.updates, max(0.0, 1 - self.steps / total))
         try:
-            self.collect()
-            self.learner.keep_old_policy(self.rollout)
-            total = config.num_updates * config.batch_size
-            now = Schedule(config, self.updates, max(0.0, 1 - self.steps / total))
             stats = self.algorithm.update(self.learner, self.rollout, now)
-            self.learner.observe(self.rollout)
         except FloatingPointError as error:
-            raise RuntimeError(
-                f"training diverged after {self.updates} updates ({error}); lower learning_rate"
-            ) from None
+            self.learner.undo()
+            self.fail_diverged(error)
+        self.learner.observe(self.rollout)
         self.updates += 1
         self.steps += len(self.rollout.samples)
         mean_return = self.episodes.mean_return
@@ -266,22 +267,50 @@ class _Run:
     def collect(self) -> None:
         """The next rollout, its episodes counted and its rewards scaled."""
         rollout = self.rollout
-        if self.algorithm.whole_episodes:
-            self.reset_envs()
-            rollout.collect_episodes(self.stepper, self.learner, first_step=self.draws)
-        else:
-            rollout.collect(self.stepper, self.learner, first_step=self.draws)
+        try:
+            if self.algorithm.whole_episodes:
+                self.reset_envs()
+                rollout.collect_episodes(self.stepper, self.learner, first_step=self.draws)
+            else:
+                rollout.collect(self.stepper, self.learner, first_step=self.draws)
+        except FloatingPointError as error:
+            self.check_rollout()  # an observation may be to blame
+            self.fail_diverged(error)
+        self.check_rollout()
         self.draws += rollout.num_steps
         self.episodes.add(rollout)
         if self.rewards is not None:
             done = rollout.terminated | rollout.truncated
             self.rewards.scale(rollout.rewards, done, rollout.valid)
 
-    def save(self) -> None:
+    def check_rollout(self) -> None:
+        """End the run if the environments gave something that is not finite."""
+        found = self.rollout.find_not_finite()
+        if found is not None:
+            self.fail(
+                f"{self.config.env_id} gave {found.name} that are not finite: {found.value} from "
+                f"environment {found.env} at step {self.steps + found.samples:,} of the run"
+            )
+
+    def fail_diverged(self, error: FloatingPointError) -> NoReturn:
+        self.fail(
+            f"training diverged after {self.updates} updates and {self.steps:,} steps ({error}); "
+            "lower learning_rate"
+        )
+
+    def fail(self, words: str) -> NoReturn:
+        """Save what was learned, and raise RuntimeError."""
+        # The environments may be in the middle of a rollout, or be what is broken.
+        self.save(with_envs=False)
+        raise RuntimeError(f"{words}; the policy before that is saved in {self.out}") from None
+
+    def save(self, *, with_envs: bool = True) -> None:
         """Write the checkpoint, after the metrics that lead up to it."""
         torch = require("torch")
         self.metrics.flush()
-        native = self.stepper if isinstance(self.stepper, NativeVectorEnv) else None
+        env_state = None
+        if with_envs and isinstance(self.stepper, NativeVectorEnv):
+            env_state = torch.from_numpy(self.stepper.get_state())
         save_checkpoint(
             self.out,
             {
@@ -298,7 +327,7 @@ class _Run:
                 "rewards": None if self.rewards is None else self.rewards.state(),
                 "episodes": self.episodes.state(),
                 "obs": torch.from_numpy(self.rollout.opening.copy()),
-                "env_state": None if native is None else torch.from_numpy(native.get_state()),
+                "env_state": env_state,
             },
         )
 
