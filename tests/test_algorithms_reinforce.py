@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from algorithm_cases import OBS_SIZE, POLICIES, at, discrete, make_config, parameters, play
+from algorithm_cases import OBS_SIZE, POLICIES, at, changed, discrete, make_config, parameters, play
 
 from ppo_fast.algorithms import make_algorithm
 from ppo_fast.algorithms.reinforce import Reinforce, of_episode, weigh
@@ -352,6 +352,7 @@ def test_one_step_on_all_samples(baseline):
     assert call.loss.entropy_coef == 0.03
     # Nothing is fitted that is not used, and normalising would be a baseline of its own.
     assert call.loss.value_coef == (0.7 if baseline == "critic" else 0)
+    assert call.loss.has_critic is (baseline == "critic")
     assert call.loss.normalize_advantages is False
     assert metrics["kl"] == 0.1
     assert make_algorithm(config).whole_episodes
@@ -399,6 +400,28 @@ def test_gradient_is_that_of_the_weighted_log_probabilities(family):
     for name, gradient in ours.items():
         if name.startswith("critic"):
             assert not gradient.any(), name
+
+
+@pytest.mark.parametrize("baseline", ["none", "mean"])
+def test_without_a_critic_nobody_asks_it(baseline, monkeypatch):
+    pytest.importorskip("torch")
+    config = make_config(algorithm="reinforce", baseline=baseline)
+    learner = make_learner(config, OBS_SIZE, discrete(3))
+    rollout = play(learner, Rollout(5, 6, (OBS_SIZE,), discrete(3)), seed=3)
+    learner.keep_old_policy(rollout)
+    before = parameters(learner)
+
+    def forward(features):
+        raise AssertionError("asked for")
+
+    monkeypatch.setattr(learner.model.critic, "forward", forward)
+    metrics = make_algorithm(config).update(learner, rollout, at(config))
+    # What an untrained critic is worth is no figure of this run.
+    assert metrics["value_loss"] == 0
+    assert np.isnan(metrics["explained_variance"])
+    assert np.isfinite(metrics["policy_loss"])
+    moved = changed(before, parameters(learner))
+    assert moved == {name for name in before if name.startswith("actor")}
 
 
 def test_the_critic_is_fitted_to_the_reward_to_go():

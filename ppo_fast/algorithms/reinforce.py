@@ -19,6 +19,8 @@ R. Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist
 Learning", 1992.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,11 +51,15 @@ class Reinforce(Stateless):
             objective="policy_gradient",
             entropy_coef=now.entropy_coef,
             value_coef=config.value_coef if has_critic else 0.0,
+            has_critic=has_critic,
         )
         samples = rollout.samples
         step = GradientStep(len(samples), now.learning_rate, config.max_grad_norm)
         result = learner.epoch(rollout, samples, loss, step)
-        return summarize(result.stats) | report(learner, rollout, now)
+        metrics = summarize(result.stats) | report(learner, rollout, now)
+        if not has_critic:
+            metrics["explained_variance"] = math.nan
+        return metrics
 
 
 def weigh(rollout: Rollout, config: TrainConfig) -> None:

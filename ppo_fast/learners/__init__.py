@@ -20,7 +20,10 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Loss:
-    """Settings of `ppo_fast.surrogate.fused_loss` for one update; see there."""
+    """Settings of `ppo_fast.surrogate.fused_loss` for one update; see there.
+
+    Without `has_critic` values are neither asked for nor learned, and value_loss is 0.
+    """
 
     objective: Literal["policy_gradient", "importance", "clipped"]
     entropy_coef: float
@@ -33,6 +36,7 @@ class Loss:
     kl_hinge: float = 0.0
     kl_hinge_from: float = 0.0
     normalize_advantages: bool = False
+    has_critic: bool = True
 
     @property
     def uses_kl(self) -> bool:

@@ -93,6 +93,7 @@ class TorchLearner:
         step: GradientStep,
     ) -> EpochResult:
         settings = dataclasses.asdict(loss)
+        has_critic = settings.pop("has_critic")
         stop_on = STATS.index(step.stop_on)
         index = torch.from_numpy(order)
         samples = self._gather(rollout, index)
@@ -101,7 +102,7 @@ class TorchLearner:
         for first in range(0, len(order), step.minibatch_size):
             part = slice(first, first + step.minibatch_size)
             obs, actions, old_logp, advantages, returns, old_values = (x[part] for x in samples)
-            dist, values = self.model(obs)
+            dist, values = self.model(obs) if has_critic else (self.model.policy(obs), None)
             with _as_divergence():
                 total, stats = fused_loss(
                     marginal(dist),
@@ -109,7 +110,7 @@ class TorchLearner:
                     advantages,
                     old_logp=old_logp,
                     values=values,
-                    returns=returns,
+                    returns=returns if has_critic else None,
                     old_values=old_values if loss.clip_range_values is not None else None,
                     old_dist=_rows(old, part),
                     **settings,
