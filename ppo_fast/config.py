@@ -33,6 +33,35 @@ _POSITIVE_OR_NONE = (
     "clip_range_values",
 )
 
+_PPO = ("ppo-unclipped", "ppo-kl", "ppo-clip")
+# The algorithms that an option belongs to, where these are not all. num_epochs and minibatch_size
+# are not here: they are the shape of a run, which may be given to all that are compared.
+ALGORITHMS_OF: dict[str, tuple[str, ...]] = {
+    "gae_lambda": ("a2c", "trpo", *_PPO),
+    "credit": ("reinforce",),
+    "baseline": ("reinforce",),
+    "clip_range": ("ppo-clip",),
+    "clip_range_high": ("ppo-clip",),
+    "dual_clip": ("ppo-clip",),
+    "anneal_clip_range": ("ppo-clip",),
+    "kl_rule": ("ppo-kl",),
+    "kl_coef": ("ppo-kl",),
+    "kl_target": ("ppo-kl",),
+    "kl_min": ("ppo-kl",),
+    "kl_max": ("ppo-kl",),
+    "trust_region": ("trpo",),
+    "cg_steps": ("trpo",),
+    "cg_damping": ("trpo",),
+    "line_search_steps": ("trpo",),
+    "entropy_coef": ("reinforce", "a2c", *_PPO),
+    "anneal_entropy_coef": ("reinforce", "a2c", *_PPO),
+    # a2c takes one step, at which V is the old V.
+    "clip_range_values": _PPO,
+    "target_kl": _PPO,
+    "normalize_advantages": ("a2c", "trpo", *_PPO),
+    "recompute_advantages": _PPO,
+}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -80,7 +109,8 @@ class TrainConfig:
     """Discount per step, in [0, 1]."""
 
     gae_lambda: float = 0.95
-    """Lambda of generalized advantage estimation, in [0, 1]: bias at 0, variance at 1."""
+    """Lambda of generalized advantage estimation, in [0, 1]: bias at 0, variance at 1. Not for
+    reinforce."""
 
     credit: Literal["trajectory", "reward_to_go"] = "reward_to_go"
     """reinforce: what an action is weighted by: the return of its whole episode, or only of what
@@ -130,29 +160,32 @@ class TrainConfig:
     """trpo: how often a step that broke a condition is shortened before it is given up."""
 
     entropy_coef: float = 0.01
-    """Weight of the entropy bonus; not used by trpo."""
+    """Weight of the entropy bonus. Not for trpo."""
 
     anneal_entropy_coef: bool = False
-    """Let the weight of the entropy bonus fall linearly to zero over the run."""
+    """Let the weight of the entropy bonus fall linearly to zero over the run. Not for trpo."""
 
     value_coef: float = 0.5
     """Weight of the value loss mean((V - R)^2)."""
 
     clip_range_values: float | None = None
-    """Keep V within this distance of its value before the update in the loss; None for no limit."""
+    """ppo-unclipped, ppo-kl, ppo-clip: keep V within this distance of its value before the update
+    in the loss; None for no limit."""
 
     max_grad_norm: float | None = 0.5
     """Largest norm of the whole gradient; None for no limit."""
 
     target_kl: float | None = None
-    """Stop the epochs of an update when the KL estimate exceeds 1.5 times this; None for never."""
+    """ppo-unclipped, ppo-kl, ppo-clip: stop the epochs of an update when the KL estimate exceeds
+    1.5 times this; None for never. kl_rule distributed has an end of its own."""
 
     normalize_advantages: Literal["minibatch", "batch", "none"] = "minibatch"
     """Where advantages get mean 0 and standard deviation 1: in each minibatch, or once in the whole
-    rollout. reinforce never does it: that would be a baseline."""
+    rollout. Not for reinforce, where it would be a baseline."""
 
     recompute_advantages: bool = False
-    """Estimate advantages anew before every epoch, with the critic as it is then."""
+    """ppo-unclipped, ppo-kl, ppo-clip: estimate advantages anew before every epoch, with the critic
+    as it is then."""
 
     normalize_obs: bool = False
     """Give observations mean 0 and standard deviation 1 by running statistics, within -+10."""
@@ -260,9 +293,14 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
-        """A config from what `to_json` gave; raises ValueError for anything else."""
+        """A config from what `to_json` gave; raises ValueError for anything else.
+
+        Options that the algorithm does not take are the defaults again: older versions let them be
+        set, to no effect.
+        """
         try:
-            return cls(**fields)
+            ignored = _ignored(**fields)
+            return cls(**{name: value for name, value in fields.items() if name not in ignored})
         except TypeError as error:
             raise ValueError(f"not the fields of a TrainConfig: {error}") from None
 
@@ -310,6 +348,14 @@ class TrainConfig:
 
     def _check_together(self) -> None:
         """Rules of several fields."""
+        for field in dataclasses.fields(self):
+            takers = ALGORITHMS_OF.get(field.name, (self.algorithm,))
+            value = getattr(self, field.name)
+            if self.algorithm not in takers and value != field.default:
+                raise ValueError(
+                    f"TrainConfig: {self.algorithm} does not take {field.name}, got {value!r}; "
+                    f"it is an option of {', '.join(takers)}"
+                )
         if self.batch_size > MOST_SAMPLES:
             raise ValueError(
                 f"TrainConfig: num_envs * num_steps must be at most {MOST_SAMPLES}, "
@@ -367,3 +413,13 @@ class TrainConfig:
 
     def _refuse(self, name: str, rule: str, error: type[Exception] = ValueError) -> NoReturn:
         raise error(f"TrainConfig: {name} {rule}, got {getattr(self, name)!r}")
+
+
+def _ignored(
+    algorithm: str = TrainConfig.algorithm, kl_rule: str = TrainConfig.kl_rule, **_: Any
+) -> set[str]:
+    """Names of the options that have no part in a run of the given fields."""
+    names = {name for name, takers in ALGORITHMS_OF.items() if algorithm not in takers}
+    if algorithm == "ppo-kl" and kl_rule == "distributed":
+        names.add("target_kl")
+    return names

@@ -43,7 +43,7 @@ def recorder():
 
 
 def test_one_step_on_the_whole_rollout():
-    config = config_of(num_epochs=7, minibatch_size=2, target_kl=1e-9, max_grad_norm=0.4)
+    config = config_of(num_epochs=7, minibatch_size=2, max_grad_norm=0.4)
     algorithm = make_algorithm(config)
     assert not algorithm.whole_episodes
     assert algorithm.state() == {}

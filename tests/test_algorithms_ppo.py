@@ -220,7 +220,7 @@ def test_metrics_of_an_update():
 
 def test_unclipped_has_no_bounds():
     learner = recorder()
-    config = make_config(algorithm="ppo-unclipped", clip_range_high=0.3, dual_clip=3.0)
+    config = make_config(algorithm="ppo-unclipped")
     update(config, learner, random_rollout())
     loss = learner.calls[0].loss
     assert loss.objective == "importance"

@@ -47,6 +47,10 @@ MEANS = {
 }
 
 
+def reinforce(**changes):
+    return make_config(algorithm="reinforce", **changes)
+
+
 def hand_worked():
     rollout = Rollout(5, 2, (1,), discrete())
     rollout.rewards[:] = REWARDS
@@ -65,7 +69,7 @@ def hand_worked():
 @pytest.mark.parametrize("credit", ["trajectory", "reward_to_go"])
 def test_weights_by_hand(credit, baseline, gamma):
     rollout = hand_worked()
-    weigh(rollout, make_config(credit=credit, baseline=baseline, gamma=gamma))
+    weigh(rollout, reinforce(credit=credit, baseline=baseline, gamma=gamma))
     weights = np.array((WHOLE if credit == "trajectory" else TO_GO)[gamma], np.float32)
     subtracted = {"none": 0, "mean": MEANS[credit, gamma], "critic": VALUES[:-1]}[baseline]
     np.testing.assert_array_equal(rollout.advantages[VALID], (weights - subtracted)[VALID])
@@ -81,7 +85,7 @@ def test_what_does_not_count_has_no_influence(credit):
     rollout.rewards[~VALID] = -1e6
     rollout.terminated[~VALID] = [True, False]
     for each in (expected, rollout):
-        weigh(each, make_config(credit=credit, baseline="mean", gamma=0.9))
+        weigh(each, reinforce(credit=credit, baseline="mean", gamma=0.9))
     np.testing.assert_array_equal(rollout.advantages[VALID], expected.advantages[VALID])
 
 
@@ -89,7 +93,7 @@ def test_weights_where_all_steps_count():
     rollout = hand_worked()
     rollout.valid = None
     rollout.rewards[3:, 1] = 0
-    weigh(rollout, make_config(credit="trajectory", baseline="mean", gamma=1.0))
+    weigh(rollout, reinforce(credit="trajectory", baseline="mean", gamma=1.0))
     # Environment 1 has a fifth episode of return 0: b = (3 + 28 + 8 + 6 + 0) / 5.
     np.testing.assert_array_equal(rollout.advantages[:, 0], [-6, -6, 19, 19, 19])
     np.testing.assert_array_equal(rollout.advantages[:, 1], [-1, -3, -3, -9, -9])
@@ -104,7 +108,7 @@ def test_of_episode():
 
 
 def test_whole_return_is_the_sum_of_the_episode():
-    config = make_config(num_steps=30, num_envs=4, credit="trajectory", baseline="none", gamma=1.0)
+    config = reinforce(num_steps=30, num_envs=4, credit="trajectory", baseline="none", gamma=1.0)
     rollout, _ = collected(config, lengths=lambda rng: rng.integers(1, 20))
     rollout.rewards[:] = np.random.default_rng(5).integers(-9, 9, rollout.rewards.shape)
     weigh(rollout, config)
@@ -335,11 +339,9 @@ def test_one_step_on_all_samples(baseline):
         baseline=baseline,
         num_epochs=7,
         minibatch_size=2,
-        target_kl=1e-9,
         value_coef=0.7,
         entropy_coef=0.03,
         max_grad_norm=0.4,
-        normalize_advantages="minibatch",
     )
     learner = recorder()
     metrics = Reinforce(config).update(learner, hand_worked(), at(config))
@@ -358,8 +360,9 @@ def test_one_step_on_all_samples(baseline):
     assert make_algorithm(config).whole_episodes
 
 
-def test_normalisation_of_the_batch_is_not_for_reinforce():
-    config = make_config(algorithm="reinforce", baseline="none", normalize_advantages="batch")
+def test_normalisation_is_not_for_reinforce():
+    config = make_config(algorithm="reinforce", baseline="none")
+    assert config.normalize_advantages == "minibatch"  # the default, for the others
     rollout = hand_worked()
     Reinforce(config).update(recorder(), rollout, at(config))
     assert rollout.advantages[4, 0] == 16

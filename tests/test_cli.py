@@ -123,6 +123,14 @@ def test_installed_command():
         ("train CartPole-v1 --algorithm", "--algorithm"),
         ("train CartPole-v1 --algorithm trpo --shared-trunk", "trpo needs a policy with"),
         ("train CartPole-v1 --algorithm ppo-kl --kl-min 0.2 --kl-max 0.1", "kl_min .0.2. must be"),
+        (
+            "train CartPole-v1 --algorithm a2c --target-kl 0.001",
+            "a2c does not take target_kl, got 0.001; it is an option of ppo-unclipped, ppo-kl, ppo",
+        ),
+        (
+            "train CartPole-v1 --algorithm ppo-kl --kl-rule distributed --target-kl 0.1",
+            "kl_rule distributed ends the epochs .*leave out target_kl",
+        ),
         ("train CartPole-v1 --algorithm ppo-kl --kl-coef -1", "kl_coef must not be negative"),
         ("train CartPole-v1 --algorithm reinforce --credit some", "'some'.*--credit"),
         ("train CartPole-v1 --normalize-advantages yes", "'yes'.*--normalize-advantages"),

@@ -6,11 +6,13 @@ import inspect
 import json
 import math
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 from ppo_fast import TrainConfig, presets
+from ppo_fast.config import ALGORITHMS_OF
 
 ENV = "CartPole-v1"
 DEFAULTS = {
@@ -343,6 +345,76 @@ def test_settings_that_contradict_each_other(fields, message):
 def test_settings_that_go_together(fields):
     config = TrainConfig(ENV, **fields)
     assert {name: getattr(config, name) for name in fields} == fields
+
+
+# A value of each option that is not its default.
+AWAY = {
+    "gae_lambda": 0.5,
+    "credit": "trajectory",
+    "baseline": "mean",
+    "clip_range": 0.3,
+    "clip_range_high": 0.3,
+    "dual_clip": 3.0,
+    "anneal_clip_range": True,
+    "kl_rule": "fixed",
+    "kl_coef": 0.5,
+    "kl_target": 0.02,
+    "kl_min": 0.001,
+    "kl_max": 0.05,
+    "trust_region": 0.02,
+    "cg_steps": 5,
+    "cg_damping": 0.2,
+    "line_search_steps": 5,
+    "entropy_coef": 0.02,
+    "anneal_entropy_coef": True,
+    "clip_range_values": 0.2,
+    "target_kl": 0.001,
+    "normalize_advantages": "batch",
+    "recompute_advantages": True,
+}
+ALGORITHMS = get_args(get_type_hints(TrainConfig)["algorithm"])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("name", ALGORITHMS_OF)
+def test_options_of_other_algorithms_are_refused(name, algorithm):
+    fields = {"env_id": ENV, "algorithm": algorithm, name: AWAY[name]}
+    if algorithm in ALGORITHMS_OF[name]:
+        assert getattr(TrainConfig(**fields), name) == AWAY[name]
+        return
+    words = ", ".join(ALGORITHMS_OF[name])
+    with pytest.raises(
+        ValueError,
+        match=rf"^TrainConfig: {algorithm} does not take {name}, got {AWAY[name]!r}; "
+        rf"it is an option of {words}$",
+    ):
+        TrainConfig(**fields)
+    # Its default is no choice of anybody's.
+    TrainConfig(**(fields | {name: DEFAULTS[name]}))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS_OF)
+def test_help_names_the_algorithms_of_an_option(name):
+    takers = ALGORITHMS_OF[name]
+    text = " ".join(field_docstrings()[name].split())
+    others = [algorithm for algorithm in ALGORITHMS if algorithm not in takers]
+    assert text.startswith(f"{', '.join(takers)}: ") or f"Not for {', '.join(others)}" in text
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_old_runs_with_options_of_other_algorithms_can_be_read(algorithm):
+    # They had no effect, so the run is the same without them.
+    fields = TrainConfig(ENV, algorithm=algorithm).to_json()
+    config = TrainConfig.from_json(fields | AWAY)
+    for name, takers in ALGORITHMS_OF.items():
+        expected = AWAY[name] if algorithm in takers else DEFAULTS[name]
+        assert getattr(config, name) == expected
+    assert TrainConfig.from_json(config.to_json()) == config
+
+
+def test_old_runs_with_a_target_kl_that_had_no_effect_can_be_read():
+    fields = TrainConfig(ENV, algorithm="ppo-kl", kl_rule="distributed").to_json()
+    assert TrainConfig.from_json(fields | {"target_kl": 0.1}).target_kl is None
 
 
 @pytest.mark.parametrize(
