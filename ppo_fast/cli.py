@@ -32,6 +32,19 @@ usage: ppo-fast COMMAND ...
 ppo-fast COMMAND --help lists the options of a command."""
 
 
+# What other libraries call options of ours, where a likeness of names finds another or none.
+_OTHER_NAMES = {
+    "--lr": "--learning-rate",
+    "--clip-range-vf": "--clip-range-values",
+    "--clip-vloss": "--clip-range-values",
+    "--ent-coef": "--entropy-coef",
+    "--vf-coef": "--value-coef",
+    "--n-steps": "--num-steps",
+    "--n-epochs": "--num-epochs",
+    "--batch-size": "--minibatch-size",
+}
+
+
 class UsageError(Exception):
     """Wrong arguments: exit status 2."""
 
@@ -67,9 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(args: list[str]) -> int:
     if any(arg.split("=")[0] == "--resume" for arg in args):
-        resume: _ResumeOptions = _parse(
-            _ResumeOptions, args, "train", description="Go on with a run that was stopped."
-        )
+        try:
+            resume: _ResumeOptions = _parse(
+                _ResumeOptions, args, "train", description="Go on with a run that was stopped."
+            )
+        except UsageError as error:
+            if not str(error).startswith("Unrecognized"):
+                raise
+            raise UsageError(
+                f"{error}; --resume RUN takes no environment and no other option: it has its own"
+            ) from None
         if resume.resume is None:
             raise UsageError("--resume needs the folder of a run")
         return _report(resume=resume.resume)
@@ -247,9 +267,9 @@ def _check_at_least_1(options: Any, *names: str) -> None:
 @dataclasses.dataclass(frozen=True)
 class _BenchOptions:
     name: str = "all"
-    """What to measure: advantage, envs, train or all; presets has options of its own."""
+    """What to measure: advantage, envs, surrogate, train or all; presets has options of its own."""
     seconds: float = 1.0
-    """How long to measure each entry of advantage and envs; train takes whole runs."""
+    """How long to measure each entry of advantage, envs and surrogate; train takes whole runs."""
 
     def __post_init__(self) -> None:
         from ppo_fast.bench import BENCHMARKS
@@ -304,6 +324,9 @@ def _bench(args: list[str]) -> int:
         return _bench_presets(args[1:])
     # The name is given as in `ppo-fast bench envs`; tyro has no optional positional arguments.
     if args and not args[0].startswith("-"):
+        name = _value_of("--name", args)
+        if name is not None:
+            raise UsageError(f"give one benchmark, not both {args[0]} and --name {name}")
         args = ["--name", *args]
     options: _BenchOptions = _parse(
         _BenchOptions,
@@ -359,7 +382,8 @@ def _parse(options: Any, args: list[str], command: str, **settings: Any) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise UsageError(_one_line(errors.getvalue())) from None
+        known = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(options)}
+        raise UsageError(_one_line(errors.getvalue(), known)) from None
 
 
 @contextlib.contextmanager
@@ -371,8 +395,11 @@ def _usage_errors() -> Any:
         raise UsageError(_plain(str(error))) from None
 
 
-def _one_line(box: str) -> str:
-    """The message inside a box that tyro draws, and the option that it suggests."""
+def _one_line(box: str, known: set[str]) -> str:
+    """The message inside a box that tyro draws, and an option that may have been meant.
+
+    `known` are the options that there are.
+    """
     sections: list[list[str]] = [[]]
     for line in box.splitlines():
         if not line.startswith(("│", "|")):
@@ -383,12 +410,14 @@ def _one_line(box: str) -> str:
         else:
             sections[-1].append(text)
     message = _plain(" ".join(sections[0])) or "wrong arguments"
+    meant: list[str] = []
+    if message.startswith("Unrecognized"):
+        given = re.findall(r"--[\w-]+", message)
+        meant = [_OTHER_NAMES[name] for name in given if _OTHER_NAMES.get(name) in known]
     for section in sections[1:]:
-        if section and section[0].startswith("Perhaps you meant"):
-            option = next((line.split()[0] for line in section if line.startswith("--")), None)
-            if option:
-                message += f"; did you mean {option}?"
-    return message
+        if not meant and section and section[0].startswith("Perhaps you meant"):
+            meant = [line.split()[0].strip(",") for line in section if line.startswith("--")][:1]
+    return f"{message}; did you mean {' and '.join(meant)}?" if meant else message
 
 
 def _plain(message: str) -> str:
@@ -403,13 +432,14 @@ def _dashed(arg: str) -> str:
 
 
 def _value_of(option: str, args: list[str]) -> str | None:
-    """The value of an option that decides about the defaults of the others."""
+    """The value of an option that decides about the defaults of the others; the last one holds."""
+    value = None
     for arg, following in zip(args, [*args, None][1:], strict=True):
         if arg == option:
-            return following
-        if arg.startswith(f"{option}="):
-            return arg.partition("=")[2]
-    return None
+            value = following
+        elif arg.startswith(f"{option}="):
+            value = arg.partition("=")[2]
+    return value
 
 
 def _print_evaluation(evaluation: Any, env_id: str) -> None:

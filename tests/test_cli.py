@@ -15,6 +15,7 @@ from test_config import field_docstrings
 
 import ppo_fast
 from ppo_fast import TrainConfig
+from ppo_fast.bench import BENCHMARKS
 from ppo_fast.cli import main
 
 pytest.importorskip("torch")
@@ -142,8 +143,29 @@ def test_installed_command():
             r"minibatch_size \(100000\) must not exceed the samples of a rollout, "
             r"num_envs \* num_steps = 32 \* 64 = 2048",
         ),
-        ("train CartPole-v1 --resume run", "Unrecognized options: CartPole-v1"),
-        ("train --resume run --seed 3", "--seed"),
+        (
+            "train CartPole-v1 --resume run",
+            "Unrecognized options: CartPole-v1; --resume RUN takes no environment and no other opt",
+        ),
+        (
+            "train --resume run --seed 3",
+            "--seed, 3; --resume RUN takes no environment and no other",
+        ),
+        (
+            "train CartPole-v1 --lr 3",
+            r"Unrecognized options: --lr, 3; did you mean --learning-rate\?$",
+        ),
+        ("train CartPole-v1 --lr=3", r"did you mean --learning-rate\?$"),
+        ("train CartPole-v1 --clip-range-vf 1", r"did you mean --clip-range-values\?$"),
+        ("train CartPole-v1 --clip-vloss", r"did you mean --clip-range-values\?$"),
+        ("train CartPole-v1 --ent_coef 1", r"did you mean --entropy-coef\?$"),
+        ("train CartPole-v1 --vf-coef 1", r"did you mean --value-coef\?$"),
+        (
+            "train CartPole-v1 --n-steps 5 --n-epochs 3 --batch-size 1",
+            r"did you mean --num-steps and --num-epochs and --minibatch-size\?$",
+        ),
+        ("train CartPole-v1 --aneal-lr", r"did you mean --anneal-lr\?$"),
+        ("eval run --lr 3", r"Unrecognized options: --lr, 3$"),
         ("train --resume", "--resume"),
         ("eval", "RUN|PATH"),
         ("eval run --episodes 0", "--episodes must be at least 1, got 0"),
@@ -171,6 +193,8 @@ def test_installed_command():
             "unknown benchmark 'frob'; there are advantage, envs, surrogate, train, presets and",
         ),
         ("bench envs --seconds 0", "--seconds must be positive, got 0"),
+        ("bench envs --name train", "give one benchmark, not both envs and --name train"),
+        ("bench envs --name=train", "give one benchmark, not both envs and --name train"),
         ("info all", "takes no arguments, got all"),
     ],
 )
@@ -281,6 +305,10 @@ def test_train_help_of_an_environment_shows_its_preset(call):
     assert default_of_total_steps(ENV) == str(TrainConfig.preset(ENV).total_steps)
 
 
+def test_bench_help_names_every_benchmark(call):
+    assert f"What to measure: {', '.join(BENCHMARKS)} or all;" in plain(call("bench", "--help")[1])
+
+
 def test_ladder_help_names_every_rung(call):
     assert f"by default: {', '.join(rung.name for rung in RUNGS)}." in plain(
         call("ladder", "--help")[1]
@@ -293,7 +321,7 @@ def test_ladder_help_names_every_rung(call):
         ("train --resume run", ["--resume", "Folder of the run"]),
         ("eval", ["--episodes", "--seed", "--stochastic", "--video"]),
         ("ladder", ["--rungs", "--seeds", "--total-steps", "--jobs", "--out", "ladder.png"]),
-        ("bench", ["--seconds", "envs, train or all", "presets has options of its own"]),
+        ("bench", ["--seconds", "train or all", "presets has options of its own"]),
         ("bench presets", ["--only", "--algorithm", "--seeds", "--jobs", "--runs", "--document"]),
         ("info", ["usage: ppo-fast info"]),
     ],
@@ -341,6 +369,16 @@ def test_environment_as_a_flag(call):
         config = ppo_fast.load(out).config
         assert config.learning_rate == TrainConfig.preset(ENV).learning_rate
         assert config == dataclasses.replace(ppo_fast.load("a").config, out=Path(out))
+
+
+def test_the_last_of_two_algorithms_holds(call):
+    # With its own preset, whichever spelling was used.
+    arguments = ["--total-steps", "64", "--eval-episodes", "0", "--out"]
+    for k, second in enumerate((["--algorithm", "a2c"], ["--algorithm=a2c"])):
+        assert call("train", ENV, "--algorithm", "trpo", *second, *arguments, k)[0] == 0
+        assert ppo_fast.load(str(k)).config == TrainConfig.preset(
+            ENV, algorithm="a2c", total_steps=64, eval_episodes=0, out=Path(str(k))
+        )
 
 
 def test_train_then_eval(tmp_path):
