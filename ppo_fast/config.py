@@ -243,12 +243,7 @@ class TrainConfig:
         if isinstance(self.out, str):
             object.__setattr__(self, "out", Path(self.out))
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            # NumPy's numbers become Python's, which JSON can hold.
-            if isinstance(value, numbers.Integral) and not isinstance(value, (bool, int)):
-                object.__setattr__(self, field.name, int(value))
-            elif isinstance(value, numbers.Real) and not isinstance(value, (int, float)):
-                object.__setattr__(self, field.name, float(value))
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         self._check()
 
     @classmethod
@@ -340,7 +335,8 @@ class TrainConfig:
         if self.target_return is not None and math.isnan(self._number("target_return")):
             self._refuse("target_return", "must be a number or None")
         self._check_type("hidden_sizes", tuple, "a tuple of integers")
-        if not all(isinstance(size, int) and size > 0 for size in self.hidden_sizes):
+        sizes = self.hidden_sizes
+        if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
             self._refuse("hidden_sizes", "must be positive integers")
         if self.out is not None:
             self._check_type("out", Path, "a path or None")
@@ -413,6 +409,17 @@ class TrainConfig:
 
     def _refuse(self, name: str, rule: str, error: type[Exception] = ValueError) -> NoReturn:
         raise error(f"TrainConfig: {name} {rule}, got {getattr(self, name)!r}")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, which JSON can hold; in a tuple, too."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, numbers.Integral) and not isinstance(value, (bool, int)):
+        return int(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, (int, float)):
+        return float(value)
+    return value
 
 
 def _ignored(

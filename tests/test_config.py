@@ -230,6 +230,8 @@ def test_counts_are_integers(name, value):
         ("hidden_sizes", (64, 0), r"must be positive integers, got \(64, 0\)"),
         ("hidden_sizes", (-4,), r"must be positive integers, got \(-4,\)"),
         ("hidden_sizes", (6.4,), r"must be positive integers, got \(6.4,\)"),
+        ("hidden_sizes", (True,), r"must be positive integers, got \(True,\)"),
+        ("hidden_sizes", (np.True_,), r"must be positive integers, got .*True.*"),
         ("credit", "all", "must be one of trajectory, reward_to_go, got 'all'"),
         ("baseline", "median", "must be one of none, mean, critic, got 'median'"),
         ("kl_rule", "slow", "must be one of fixed, adaptive, distributed, got 'slow'"),
@@ -436,7 +438,10 @@ def test_ends_of_the_ranges_are_inside(limits):
 
 
 def test_numbers_of_numpy_become_pythons():
-    config = TrainConfig(ENV, num_envs=np.int64(16), gamma=np.float32(0.5))
+    sizes = (np.int64(4), np.uint8(3))
+    config = TrainConfig(ENV, num_envs=np.int64(16), gamma=np.float32(0.5), hidden_sizes=sizes)
     assert type(config.num_envs) is int
+    assert config.hidden_sizes == (4, 3)
+    assert [type(size) for size in config.hidden_sizes] == [int, int]
     assert type(config.gamma) is float
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config

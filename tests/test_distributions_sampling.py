@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from noise_cases import NOISE_ERRORS, noise_of
 
 import ppo_fast
 from ppo_fast import _core
@@ -325,6 +326,34 @@ F32 = np.float32
 def test_what_is_no_distribution(dist, message, deterministic):
     with pytest.raises(ValueError, match=f"^sample: {message}"):
         dist.sample(seed=0, step=0, deterministic=deterministic)
+
+
+@pytest.mark.parametrize(("change", "error", "message"), NOISE_ERRORS)
+def test_errors_of_state_dependent_noise(change, error, message):
+    dist = noise_of(change, np.zeros)
+    calls = (
+        dist.gaussian,
+        lambda: dist.evaluate(np.zeros((4, 2), F32)),
+        lambda: dist.sample(seed=0, step=0),
+    )
+    for call in calls:
+        with pytest.raises(error, match=f"^StateDependentNoise: {message}"):
+            call()
+
+
+@pytest.mark.parametrize("nvec", [5, None, "32", iter([3, 2])])
+def test_nvec_is_a_sequence(nvec):
+    with pytest.raises(
+        TypeError, match=r"^MultiCategorical: nvec must be a tuple of integers, one per .*, got "
+    ):
+        MultiCategorical(np.zeros((4, 5)), nvec)
+    with pytest.raises(TypeError, match=r"got 5$"):
+        MultiCategorical(np.zeros((4, 5)), nvec=5)
+
+
+@pytest.mark.parametrize("nvec", [(3, 2), [3, 2], np.array([3, 2])])
+def test_nvec_may_be_any_sequence(nvec):
+    assert MultiCategorical(np.zeros((4, 5)), nvec).sample(seed=0, step=0).actions.shape == (4, 2)
 
 
 @pytest.mark.parametrize(

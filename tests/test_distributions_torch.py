@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from distribution_cases import FAMILIES, Case, assert_close, distribution, log_slope  # noqa: E402
+from noise_cases import NOISE_ERRORS, noise_of  # noqa: E402
 
 from ppo_fast.distributions import (  # noqa: E402
     Categorical,
@@ -377,6 +378,20 @@ def test_errors_of_multi_categorical():
         ValueError, match=r"^evaluate: dist.mask row 3 allows no action in component 1"
     ):
         MultiCategorical(torch.zeros(4, 5), (2, 3), mask).evaluate(actions)
+
+
+@pytest.mark.parametrize(("change", "error", "message"), NOISE_ERRORS)
+def test_errors_of_state_dependent_noise(change, error, message):
+    def zeros(shape, dtype):
+        return torch.zeros(shape, dtype=getattr(torch, dtype))
+
+    dist = noise_of(change, zeros)
+    for call in (dist.gaussian, lambda: dist.evaluate(torch.zeros(4, 2))):
+        with pytest.raises(error, match=f"^StateDependentNoise: {message}"):
+            call()
+    mixed = StateDependentNoise(zeros((4, 2), "float32"), np.zeros((4, 3)), None)
+    with pytest.raises(TypeError, match="latent must be a torch tensor like mean, got ndarray"):
+        mixed.gaussian()
 
 
 def test_errors_of_kl():

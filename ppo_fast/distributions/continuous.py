@@ -96,12 +96,59 @@ class StateDependentNoise(Distribution):
         """The distribution of an action at one step, with variances latent^2 exp(2 log_std) + 1e-6.
 
         With torch tensors gradients reach `mean` and `log_std`.
+
+        Raises
+        ------
+        TypeError
+            For parameters that are not all NumPy arrays or all torch tensors, or not all of the
+            dtype of `mean`.
+        ValueError
+            For shapes that do not go together.
         """
+        self._check()
         if isinstance(self.mean, np.ndarray):
             variance = self.latent**2 @ np.exp(2 * self.log_std)
             return Gaussian(self.mean, 0.5 * np.log(variance + 1e-6))
         variance = self.latent.detach() ** 2 @ (2 * self.log_std).exp()
         return Gaussian(self.mean, 0.5 * (variance + 1e-6).log())
+
+    def _check(self) -> None:
+        """Refuse what NumPy's or torch's operators would fail at in words of their own."""
+        mean, latent, log_std = self.mean, self.latent, self.log_std
+        is_tensor = hasattr(mean, "detach")
+        if not is_tensor and not isinstance(mean, np.ndarray):
+            raise TypeError(
+                "StateDependentNoise: mean must be a NumPy array or a torch tensor, "
+                f"got {type(mean).__name__}"
+            )
+        for name, x in (("latent", latent), ("log_std", log_std)):
+            if not (hasattr(x, "detach") if is_tensor else isinstance(x, np.ndarray)):
+                kind = "torch tensor" if is_tensor else "NumPy array"
+                raise TypeError(
+                    f"StateDependentNoise: {name} must be a {kind} like mean, "
+                    f"got {type(x).__name__}"
+                )
+            if x.dtype != mean.dtype:
+                wanted, got = (str(dtype).removeprefix("torch.") for dtype in (mean.dtype, x.dtype))
+                raise TypeError(
+                    f"StateDependentNoise: {name} must be {wanted} like mean, got {got}"
+                )
+        if mean.ndim != 2:
+            raise ValueError(
+                f"StateDependentNoise: mean must have shape (B, D), got {tuple(mean.shape)}"
+            )
+        batch, dims = mean.shape
+        if latent.ndim != 2 or latent.shape[0] != batch:
+            raise ValueError(
+                f"StateDependentNoise: latent must have shape ({batch}, L), a row for each of "
+                f"mean, got {tuple(latent.shape)}"
+            )
+        if tuple(log_std.shape) != (latent.shape[1], dims):
+            raise ValueError(
+                f"StateDependentNoise: log_std must have shape ({latent.shape[1]}, {dims}), a row "
+                "for each column of latent and a column for each of mean, "
+                f"got {tuple(log_std.shape)}"
+            )
 
     def _parameters(self) -> Parameters:
         return self.gaussian()._parameters()

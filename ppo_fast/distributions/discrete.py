@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from ppo_fast.distributions.base import Array, Distribution, Parameters
 
 
@@ -38,11 +40,21 @@ class MultiCategorical(Distribution):
         nvec: How many actions each component chooses from.
         mask: bool [B, sum(nvec)] or None: True where an action is allowed. Each component of a row
             must allow one.
+
+    Raises:
+        TypeError: If nvec is no sequence.
     """
 
     logits: Array
     nvec: tuple[int, ...]
     mask: Array | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.nvec, (tuple, list, np.ndarray)):
+            raise TypeError(
+                "MultiCategorical: nvec must be a tuple of integers, one per component, "
+                f"got {self.nvec!r}"
+            )
 
     _family: ClassVar[int] = 0
     _discrete: ClassVar[bool] = True
