@@ -78,11 +78,6 @@ def runs_of(out, rung, seeds=2):
     return [out / rung / f"s{seed}" for seed in range(1, seeds + 1)]
 
 
-def kl_of(data):
-    """The KL of whole updates where it is measured, else its estimate."""
-    return data.get("kl", data["approx_kl"])
-
-
 def cells(markdown):
     """The table in a text as lists of cells, without the header."""
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
@@ -184,7 +179,7 @@ def test_table(finished):
             both([d["mean_return"][-1] for d in data]),
             both(whole),
             mean([summary_of(run)["eval_mean_return"] for run in runs], 1),
-            mean([kl_of(d).mean() for d in data], 4),
+            mean([d["kl"].mean() for d in data], 4),
             mean([d["effective_sample_size"].mean() for d in data], 3),
             mean([d["seconds"][-1] for d in data], 1),
         ]
@@ -209,7 +204,7 @@ def test_csv(finished):
         assert float(row["final_return"]) == data["mean_return"][-1]
         assert float(row["mean_return"]) == data["return_sum"][-1] / data["episodes"][-1]
         assert float(row["eval_mean_return"]) == summary_of(run)["eval_mean_return"]
-        assert float(row["kl"]) == pytest.approx(kl_of(data).mean(), rel=1e-12)
+        assert float(row["kl"]) == pytest.approx(data["kl"].mean(), rel=1e-12)
         assert float(row["seconds"]) == data["seconds"][-1]
 
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
-
 from ppo_fast.training.metrics import Row, columns, read_metrics
 from ppo_fast.training.plots import plot_ladder
 from ppo_fast.training.run_folder import read_json
@@ -17,8 +15,8 @@ _NOTES = """\
 All figures are means over seeds, `+-` is the standard deviation between them. `final return` is the
 mean of the last 100 training episodes, `whole run` that of all, `greedy` that of greedy episodes on
 Gymnasium's environment. `KL` and `ESS` are means over updates: how far an update moved the policy,
-and which share of its samples the importance weights leave (effective sample size); `-` where an
-algorithm has no such figure. `seconds` are of training, while the other runs used the machine, too.
+and which share of its samples the importance weights leave (effective sample size). `seconds` are
+of training, while the other runs used the machine, too. `-` stands where no run has finished.
 
 `weight` is what weighs the gradient of log pi(a_t given s_t). r_t are rewards, R(tau) their sum
 over an episode, b the mean of what it is subtracted from, A_t the advantage, r_t(theta) the
@@ -28,7 +26,7 @@ importance weight.
 
 @dataclass(frozen=True)
 class RunFigures:
-    """A row of ladder.csv; NaN where an algorithm has no such figure."""
+    """A row of ladder.csv; NaN for returns of which there are none."""
 
     rung: str
     seed: int
@@ -47,9 +45,7 @@ def run_figures(rung: str, rows: list[Row], summary: dict[str, float]) -> RunFig
     data = columns(rows)
 
     def mean(name: str) -> float:
-        values = data.get(name, np.array([]))
-        values = values[~np.isnan(values)]
-        return float(values.mean()) if len(values) else float("nan")
+        return float(data[name].mean())
 
     last = rows[-1]
     episodes = int(last["episodes"])
@@ -61,9 +57,7 @@ def run_figures(rung: str, rows: list[Row], summary: dict[str, float]) -> RunFig
         final_return=last["mean_return"],
         mean_return=last["return_sum"] / episodes if episodes else float("nan"),
         eval_mean_return=summary["eval_mean_return"],
-        # Of the whole update where it is measured: the estimate is taken while the policy moves,
-        # and is 0 where an update is one step.
-        kl=mean("kl") if "kl" in data else mean("approx_kl"),
+        kl=mean("kl"),
         effective_sample_size=mean("effective_sample_size"),
         seconds=last["seconds"],
     )
