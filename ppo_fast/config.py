@@ -262,13 +262,13 @@ class TrainConfig:
 
     @property
     def batch_size(self) -> int:
-        """Samples of a rollout."""
+        """Samples of a rollout; the fewest of one, where reinforce plays on."""
         return self.num_envs * self.num_steps
 
     @property
-    def num_updates(self) -> int:
-        """Rollouts, each followed by an update, that the run consists of."""
-        return -(-self.total_steps // self.batch_size)
+    def rounded_steps(self) -> int:
+        """total_steps rounded up to whole rollouts; reinforce, which plays on, may need more."""
+        return -(-self.total_steps // self.batch_size) * self.batch_size
 
     @property
     def kl_bounds(self) -> tuple[float, float]:

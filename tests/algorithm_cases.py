@@ -50,7 +50,7 @@ def make_config(**changes):
 
 def at(config, number=0):
     """The schedule of update `number` of a run whose rollouts are all of the same size."""
-    return Schedule(config, number, 1 - number / config.num_updates)
+    return Schedule(config, number, 1 - number * config.batch_size / config.rounded_steps)
 
 
 def make_rollout(config, layout, obs_size=OBS_SIZE):

@@ -24,7 +24,7 @@ SAMPLES = NUM_STEPS * NUM_ENVS
 def make_config(**changes):
     # 30 samples in minibatches of 8: the last one has 6. Ten updates.
     config = algorithm_cases.make_config(**({"num_epochs": 3} | changes))
-    assert (config.batch_size, config.num_updates) == (SAMPLES, 10)
+    assert (config.batch_size, config.rounded_steps) == (SAMPLES, 10 * SAMPLES)
     return config
 
 

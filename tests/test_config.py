@@ -120,14 +120,14 @@ def test_lists_and_strings_become_tuples_and_paths():
 
 
 @pytest.mark.parametrize(
-    ("total_steps", "num_updates"),
+    ("total_steps", "rollouts"),
     # The last one is no float: divided as one, it lost its last digits.
-    [(1, 1), (1024, 1), (1025, 2), (10_000, 10), (2**63 - 1024 + 1, 2**53)],
+    [(1, 1), (1024, 1), (1025, 2), (10_000, 10), (2**63 - 2047, 2**53 - 1)],
 )
-def test_steps_are_rounded_up_to_whole_rollouts(total_steps, num_updates):
+def test_steps_are_rounded_up_to_whole_rollouts(total_steps, rollouts):
     config = TrainConfig(ENV, num_envs=8, num_steps=128, total_steps=total_steps)
     assert config.batch_size == 1024
-    assert config.num_updates == num_updates
+    assert config.rounded_steps == 1024 * rollouts
 
 
 @pytest.mark.parametrize(

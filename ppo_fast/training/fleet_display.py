@@ -85,7 +85,7 @@ class Bars:
         self._bars.start()
 
     def start(self, name: str, config: TrainConfig) -> None:
-        steps = config.num_updates * config.batch_size
+        steps = config.rounded_steps
         self._tasks[name] = self._bars.add_task(name, total=steps, figures="")
 
     def update(self, name: str, row: Row) -> None:

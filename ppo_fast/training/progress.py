@@ -32,7 +32,7 @@ class Lines:
     """A plain line every `seconds`."""
 
     def __init__(self, config: TrainConfig, seconds: float = 2.0) -> None:
-        self._total = config.num_updates * config.batch_size
+        self._total = config.rounded_steps
         self._seconds = seconds
         self._next = time.monotonic() + seconds
         self._last: Row | None = None
@@ -64,9 +64,7 @@ class Bar:
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
         )
-        self._task = self._progress.add_task(
-            config.env_id, total=config.num_updates * config.batch_size
-        )
+        self._task = self._progress.add_task(config.env_id, total=config.rounded_steps)
         self._text = require("rich.text").Text()
         group = require("rich.console").Group(self._progress, self._text)
         self._live = require("rich.live").Live(group, refresh_per_second=5)

@@ -238,8 +238,9 @@ class _Run:
         config = self.config
         self.collect()
         self.learner.keep_old_policy(self.rollout)
-        total = config.num_updates * config.batch_size
-        now = Schedule(config, self.updates, max(0.0, 1 - self.steps / total))
+        # A rollout of reinforce may take the run beyond its end.
+        remaining = max(0.0, 1 - self.steps / config.rounded_steps)
+        now = Schedule(config, self.updates, remaining)
         try:
             stats = self.algorithm.update(self.learner, self.rollout, now)
         except FloatingPointError as error:
