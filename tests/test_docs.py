@@ -1,13 +1,16 @@
 """The Python code of the documents runs, and the documents know what the package has."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from ppo_fast import TrainConfig
 from ppo_fast.envs import NATIVE_SPECS, build
 from ppo_fast.integrations import LIBRARIES
+from ppo_fast.surrogate import STATS
 
 ROOT = Path(__file__).parents[1]
 ADVANTAGE = ROOT / "docs" / "advantage.md"
@@ -54,6 +57,29 @@ def test_the_guide_to_environments_has_them_all():
     for env_id, spec in NATIVE_SPECS.items():
         assert env_id in text
         assert all(f"`{option}`" in text for option in spec.default_options)
+
+
+def test_the_page_of_algorithms_has_every_option_and_its_default():
+    text = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    for field in dataclasses.fields(TrainConfig):
+        assert f"`{field.name}`" in text, field.name
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    tables = re.findall(r"^\| option \| default \|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", "".join(tables), re.MULTILINE)
+    assert len(rows) > 20
+    for name, words in rows:
+        default = defaults[name]
+        if isinstance(default, float):
+            assert float(words) == default, name
+        else:
+            assert words.replace(",", "").lower() == str(default).lower(), name
+
+
+def test_the_page_of_algorithms_has_every_column():
+    text = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    reported = {*STATS, "kl", "learning_rate", "epochs", "beta", "clip_range", "step_size"}
+    for name in reported:
+        assert f"`{name}`" in text, name
 
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
