@@ -4,12 +4,12 @@ The data takes every way through the kernels: wide and narrow, time-major and ba
 scanned, on one thread and many. usage: advantage_digests.py [number of processors]
 """
 
-import hashlib
 import os
 import sys
 
 import numpy as np
 from advantage_cases import FORMS, RETURNS_FORMS, as_call, as_tuple, random_case
+from digests import report
 
 # For one vector register, for all threads (from 2^18 elements on), for the scan along time.
 SIZES = [(1, 1), (3, 2), (20, 7), (9, 1025), (300, 1000), (70, 64), (5000, 3), (140_000, 2)]
@@ -73,8 +73,5 @@ if __name__ == "__main__":
     print("isa", info["isa"])
     for function in (gae, lambda_returns, discounted_returns, vtrace, token_gae):
         for dtype in (np.float32, np.float64):
-            digest = hashlib.sha256()
-            for result in function(dtype):
-                for array in as_tuple(result):
-                    digest.update(np.ascontiguousarray(array).tobytes())
-            print(f"{function.__name__}_{np.dtype(dtype)}", digest.hexdigest())
+            arrays = (x for result in function(dtype) for x in as_tuple(result))
+            report(f"{function.__name__}_{np.dtype(dtype)}", arrays)

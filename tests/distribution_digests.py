@@ -1,21 +1,13 @@
 """Prints `isa` and the instruction set in use, then a line `kernel digest` for each kernel of the
 distributions and the losses. Run by test_isa.py, once for each instruction set."""
 
-import hashlib
-
 import numpy as np
+from digests import report
 
 import ppo_fast
 from ppo_fast import _core
 
 rng = np.random.default_rng(0)
-
-
-def report(name, arrays):
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    print(name, digest.hexdigest())
 
 
 def families(size, dims, dtype):

@@ -44,7 +44,7 @@ class Distribution:
     _discrete: ClassVar[bool]
 
     def _parameters(self) -> Parameters:
-        raise NotImplementedError
+        raise NotImplementedError  # this class only holds what all distributions share
 
     def _actions_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of actions for first parameters of this one."""

@@ -13,7 +13,7 @@ from ppo_fast.actions import ActionLayout
 from ppo_fast.config import TrainConfig
 from ppo_fast.distributions import Distribution
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
-from ppo_fast.learners.divergence import as_divergence as _as_divergence
+from ppo_fast.learners.divergence import as_divergence
 from ppo_fast.learners.networks import ActorCritic, flatten_parameters
 from ppo_fast.learners.trust_region import TorchTrustRegion, marginal
 from ppo_fast.normalizers import ObsNormalizer
@@ -53,7 +53,7 @@ class TorchLearner:
     ) -> None:
         with torch.inference_mode():
             dist = self.model.policy(self._seen(obs))
-        with _as_divergence():
+        with as_divergence():
             dist.sample_into(
                 actions,
                 logp,
@@ -103,7 +103,7 @@ class TorchLearner:
             part = slice(first, first + step.minibatch_size)
             obs, actions, old_logp, advantages, returns, old_values = (x[part] for x in samples)
             dist, values = self.model(obs) if has_critic else (self.model.policy(obs), None)
-            with _as_divergence():
+            with as_divergence():
                 total, stats = fused_loss(
                     marginal(dist),
                     actions,
@@ -151,7 +151,7 @@ class TorchLearner:
     def policy_change(self, rollout: Rollout) -> PolicyChange:
         assert self._old is not None
         valid = rollout.valid
-        with torch.no_grad(), _as_divergence():
+        with torch.no_grad(), as_divergence():
             _, stats = fused_loss(
                 self._policy(rollout),
                 _flat(rollout.actions),
