@@ -37,6 +37,7 @@ bench: $(VENV)/bench.stamp  ## throughput beside the peers
 	$(BIN)/python benchmarks/bench_advantage.py
 	$(BIN)/python benchmarks/bench_envs.py
 	$(BIN)/python benchmarks/bench_surrogate.py
+	$(BIN)/python benchmarks/bench_learner.py
 	$(BIN)/python benchmarks/bench_train.py
 
 package: $(VENV)/dev.stamp  ## sdist and wheel, each installed and used in an empty environment

@@ -9,6 +9,7 @@ void bind_support(pybind11::module_& m);
 void bind_advantage(pybind11::module_& m);
 void bind_distributions(pybind11::module_& m);
 void bind_envs(pybind11::module_& m);
+void bind_learner(pybind11::module_& m);
 void bind_surrogate(pybind11::module_& m);
 
 }  // namespace ppo

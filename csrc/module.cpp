@@ -7,5 +7,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   ppo::bind_advantage(m);
   ppo::bind_distributions(m);
   ppo::bind_envs(m);
+  ppo::bind_learner(m);
   ppo::bind_surrogate(m);
 }

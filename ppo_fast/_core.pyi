@@ -1,5 +1,6 @@
 # The native kernels. Arguments are checked here, in C++ (csrc/*/bind.cpp); documentation is at
 # the Python functions that call these.
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ def native_envs() -> dict[str, NativeEnvInfo]: ...
 def load_env(path: str) -> NativeEnvInfo: ...
 def as_arrays(exchange_api: Any, tensors: tuple[Any, ...]) -> tuple[Any, ...]: ...
 def as_tensors(exchange_api: Any, arrays: list[NDArray[Any]]) -> list[Any]: ...
-def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]: ...
+def permutations(seed: int, first: int, count: int, size: int) -> NDArray[np.int64]: ...
+def crc32c(data: bytes) -> int: ...
 def counter_uniform(seed: int, stream: int, id: int, step: int, index: int = 0) -> float: ...
 def gae(
     rewards: Any,
@@ -129,7 +131,65 @@ def loss(
     settings: tuple[Any, ...],
 ) -> list[NDArray[Any]]: ...
 
-class VectorEnv:
+_Layer = tuple[int, int, int, int]
+
+class Learner:
+    def __init__(
+        self,
+        parts: Sequence[tuple[int, Sequence[_Layer], Sequence[tuple[_Layer, int]]]],
+        activation: int,
+        family: int,
+        dims: int,
+        components: int,
+        sizes: Sequence[int],
+        log_std: int,
+        log_std_place: int,
+        first_log_std: float,
+        sample_freq: int,
+    ) -> None: ...
+    def link(
+        self,
+        parameters: NDArray[np.float32],
+        gradient: NDArray[np.float32],
+        exp_avg: NDArray[np.float32],
+        exp_avg_sq: NDArray[np.float32],
+    ) -> None: ...
+    def act(
+        self,
+        obs: NDArray[np.float32],
+        actions: NDArray[Any],
+        logp: NDArray[np.float32],
+        seed: int,
+        step: int,
+        deterministic: bool,
+        threads: int,
+    ) -> int: ...
+    def values(self, obs: NDArray[np.float32], threads: int) -> NDArray[np.float32]: ...
+    def policy(
+        self, obs: NDArray[np.float32], threads: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]: ...
+    def epoch(
+        self,
+        obs: NDArray[np.float32],
+        order: NDArray[np.int64],
+        columns: tuple[Any, ...],
+        settings: tuple[Any, ...],
+        step: tuple[Any, ...],
+    ) -> tuple[NDArray[np.float64], int, bool, str]: ...
+    def collect(
+        self,
+        env: HeldVectorEnv,
+        arrays: tuple[Any, ...],
+        seed: int,
+        first_step: int,
+        bounds: tuple[Any, ...] | None,
+        scale: tuple[Any, ...] | None,
+        threads: int,
+    ) -> tuple[float, int]: ...
+
+class HeldVectorEnv: ...
+
+class VectorEnv(HeldVectorEnv):
     def __init__(
         self,
         name: str,

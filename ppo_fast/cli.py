@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ppo_fast.config import TrainConfig
 from ppo_fast.extras import require, require_train
@@ -88,11 +88,11 @@ def _train(args: list[str]) -> int:
             if not str(error).startswith("Unrecognized"):
                 raise
             raise UsageError(
-                f"{error}; --resume RUN takes no environment and no other option: it has its own"
+                f"{error}; --resume RUN takes no environment and no other option but --engine"
             ) from None
         if resume.resume is None:
             raise UsageError("--resume needs the folder of a run")
-        return _report(resume=resume.resume)
+        return _report(resume=resume.resume, engine=resume.engine)
     env_id = _value_of("--env-id", args)
     if args and not args[0].startswith("-"):
         if env_id is not None:
@@ -122,14 +122,20 @@ def _train(args: list[str]) -> int:
 @dataclasses.dataclass(frozen=True)
 class _ResumeOptions:
     resume: Path | None = None
-    """Folder of the run; its own settings hold, so it takes no others."""
+    """Folder of the run, whose own settings hold."""
+    engine: Literal["auto", "native", "torch"] | None = None
+    """Engine to go on with; None for the run's own."""
 
 
-def _report(config: TrainConfig | None = None, resume: Path | None = None) -> int:
+def _report(
+    config: TrainConfig | None = None,
+    resume: Path | None = None,
+    engine: Literal["auto", "native", "torch"] | None = None,
+) -> int:
     """Train and say what came of it."""
     from ppo_fast.training import train
 
-    result = train(config, resume=resume, progress=True)
+    result = train(config, resume=resume, engine=engine, progress=True)
     seconds = result.metrics["seconds"][-1]
     steps = result.metrics["steps"][-1]
     print(f"trained {steps:,.0f} steps in {seconds:.1f} s ({steps / seconds:,.0f} steps/s)")
@@ -267,9 +273,11 @@ def _check_at_least_1(options: Any, *names: str) -> None:
 @dataclasses.dataclass(frozen=True)
 class _BenchOptions:
     name: str = "all"
-    """What to measure: advantage, envs, surrogate, train or all; presets has options of its own."""
+    """What to measure: advantage, envs, surrogate, learner, train or all; train and presets have
+    options of their own."""
     seconds: float = 1.0
-    """How long to measure each entry of advantage, envs and surrogate; train takes whole runs."""
+    """How long to measure each entry of advantage, envs, surrogate and learner; train takes whole
+    runs."""
 
     def __post_init__(self) -> None:
         from ppo_fast.bench import BENCHMARKS
@@ -319,9 +327,46 @@ def _bench_presets(args: list[str]) -> int:
     return _report_failures(failures, "bench presets")
 
 
+@dataclasses.dataclass(frozen=True)
+class _BenchTrainOptions:
+    seeds: int = 1
+    """How many seeds, from 1 on; 5 for a claim."""
+    total_steps: int = 100_000
+    """Steps of CartPole-v1, rounded up to whole rollouts."""
+    halfcheetah_steps: int = 20_480
+    """Steps of HalfCheetah-v5, rounded up to whole rollouts; 0 leaves it out."""
+    preset_seeds: int = 5
+    """With how many seeds to train CartPole-v1's preset afterwards; 0 leaves it out."""
+    out: Path | None = None
+    """Where to write rates and returns, as .json; None for nowhere."""
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(self, "seeds", "total_steps")
+        for name in ("halfcheetah_steps", "preset_seeds"):
+            if getattr(self, name) < 0:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must not be negative, got {getattr(self, name)}")
+
+
+def _bench_train(args: list[str]) -> int:
+    options: _BenchTrainOptions = _parse(
+        _BenchTrainOptions,
+        args,
+        "bench train",
+        description="Train side by side with stable-baselines3 and a CleanRL-style loop, with "
+        "equal hyperparameters.",
+    )
+    from ppo_fast.bench import bench_train
+
+    bench_train(**vars(options))
+    return 0
+
+
 def _bench(args: list[str]) -> int:
     if args[:1] == ["presets"]:
         return _bench_presets(args[1:])
+    if args[:1] == ["train"] and _value_of("--name", args) is None:
+        return _bench_train(args[1:])
     # The name is given as in `ppo-fast bench envs`; tyro has no optional positional arguments.
     if args and not args[0].startswith("-"):
         name = _value_of("--name", args)

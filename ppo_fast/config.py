@@ -75,8 +75,9 @@ class TrainConfig:
     )
     """How the policy is improved; docs/algorithms.md tells them apart. ppo-clip is PPO2."""
 
-    engine: Literal["torch"] = "torch"
-    """What computes networks and gradients."""
+    engine: Literal["auto", "native", "torch"] = "auto"
+    """What computes networks and gradients: native is our own kernels, torch is torch; auto takes
+    native where it can and says why where it cannot."""
 
     seed: int = 0
     """Starts every generator of the run; results depend on nothing else that is random."""
@@ -219,7 +220,8 @@ class TrainConfig:
     """Where networks and environments live."""
 
     num_threads: int | None = None
-    """Threads that step native environments; None chooses by the work. Never changes results."""
+    """Threads for native environments and the native engine; None chooses by the work. Never
+    changes results."""
 
     torch_threads: int = 1
     """Threads of torch's operators; more than one pays for large networks only."""

@@ -65,9 +65,12 @@ class ObsNormalizer:
         self.moments = RunningMoments(shape)
 
     def __call__(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
-        scale = 1 / np.sqrt(self.moments.variance + _EPSILON)
-        normal = (obs - self.moments.mean) * scale
-        return np.clip(normal, -_MOST, _MOST).astype(np.float32)
+        mean, scale, most = self.terms()
+        return np.clip((obs - mean) * scale, -most, most).astype(np.float32)
+
+    def terms(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """mean, scale and most of clip((obs - mean) * scale, -most, most)."""
+        return self.moments.mean, 1 / np.sqrt(self.moments.variance + _EPSILON), _MOST
 
     def update(self, obs: NDArray[np.float32]) -> None:
         """Add observations [k, ...]."""

@@ -1,6 +1,7 @@
 """Rollout: steps of N environments, allocated once and written in place by every iteration."""
 
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +31,10 @@ class Actor(Protocol):
 
         `step` counts the draws of a run; `deterministic` takes the most probable actions instead.
         """
+        ...
+
+    def play(self, rollout: "Rollout", stepper: Stepper, *, first_step: int) -> bool:
+        """Fill a rollout from its first observations on; False if it must be done step by step."""
         ...
 
 
@@ -76,6 +81,7 @@ class Rollout:
     final_values       [T, N]           V of final_obs; only where truncated
     advantages,        [T, N]           filled by `estimate_advantages`, or by an algorithm
     returns
+    env_seconds        a number         time spent in the environments by the last collection
     =================  ===============  ==========================================================
     """
 
@@ -102,6 +108,7 @@ class Rollout:
         self.opening = np.zeros((num_envs, *obs_shape), np.float32)
         self._room: dict[str, NDArray[Any]] = {}
         self.valid: NDArray[np.bool_] | None = None
+        self.env_seconds = 0.0
         self._grow(num_steps)
         self._show(num_steps)
 
@@ -128,8 +135,10 @@ class Rollout:
         drawn at these counts.
         """
         self.obs[0] = self.opening
-        for t in range(self._num_steps):
-            self._step(t, stepper, actor, first_step)
+        self.env_seconds = 0.0
+        if not actor.play(self, stepper, first_step=first_step):
+            for t in range(self._num_steps):
+                self._step(t, stepper, actor, first_step)
         self.opening[:] = self.obs[-1]
 
     def collect_episodes(self, stepper: Stepper, actor: Actor, *, first_step: int) -> None:
@@ -147,6 +156,7 @@ class Rollout:
         self.valid = None  # until it is known
         self._show(len(self._room["rewards"]) - 1)
         self.obs[0] = self.opening
+        self.env_seconds = 0.0
         valid = []
         playing = np.ones(self.num_envs, np.bool_)
         t = 0
@@ -227,6 +237,7 @@ class Rollout:
 
     def _step(self, t: int, stepper: Stepper, actor: Actor, first_step: int) -> None:
         actor.act(self.obs[t], self.actions[t], self.logp[t], step=first_step + t)
+        start = perf_counter()
         stepper.step_into(
             self._layout.to_env(self.actions[t]),
             self.obs[t + 1],
@@ -235,6 +246,7 @@ class Rollout:
             self.truncated[t],
             self.final_obs[t],
         )
+        self.env_seconds += perf_counter() - start
 
     def _grow(self, num_steps: int) -> None:
         """Make room for that many steps; what is stored stays."""

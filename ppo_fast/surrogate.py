@@ -364,10 +364,38 @@ def fused_loss(
     )
 
 
-# Settings of a loss in the order of _core.loss: objective, clip_range, clip_range_high, dual_clip,
-# clip_range_values, kl_coef, kl_hinge, kl_hinge_from, entropy_coef, value_coef,
-# normalize_advantages.
+# Settings of a loss in the order of `_core.loss`, as `loss_settings` makes them.
 _Settings = tuple[Any, ...]
+
+
+def loss_settings(
+    *,
+    objective: _Objective,
+    clip_range: float | None = None,
+    clip_range_high: float | None = None,
+    dual_clip: float | None = None,
+    clip_range_values: float | None = None,
+    kl_coef: float = 0.0,
+    kl_hinge: float = 0.0,
+    kl_hinge_from: float = 0.0,
+    entropy_coef: float = 0.0,
+    value_coef: float = 0.0,
+    normalize_advantages: bool = False,
+) -> _Settings:
+    """The settings of a loss as the kernels take them; see `fused_loss`."""
+    return (
+        objective,
+        clip_range,
+        clip_range_high,
+        dual_clip,
+        clip_range_values,
+        kl_coef,
+        kl_hinge,
+        kl_hinge_from,
+        entropy_coef,
+        value_coef,
+        normalize_advantages,
+    )
 
 
 def _distribution_loss(
@@ -427,18 +455,13 @@ def _logp_loss(
         *(None, None, None),
         *(old_logp, advantages, None, None, weights, mask),
     )
-    settings = (
-        objective,
-        clip_range,
-        clip_range_high,
-        dual_clip,
-        None,  # clip_range_values
-        kl_coef,
-        0.0,  # kl_hinge
-        0.0,  # kl_hinge_from
-        0.0,  # entropy_coef
-        0.0,  # value_coef
-        normalize_advantages,
+    settings = loss_settings(
+        objective=objective,
+        clip_range=clip_range,
+        clip_range_high=clip_range_high,
+        dual_clip=dual_clip,
+        kl_coef=kl_coef,
+        normalize_advantages=normalize_advantages,
     )
     loss, row = _run(function, (GIVEN, None, None), arrays, settings)
     return loss, _named(row, _OF_DISTRIBUTIONS if kl is not None else (*_OF_DISTRIBUTIONS, *_KL))

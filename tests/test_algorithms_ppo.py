@@ -51,11 +51,16 @@ def recorder(stop_at=None):
     """A learner that notes what it is asked, and stops epoch `stop_at` after its first row."""
     calls = []
 
-    def epoch(rollout, order, loss, step):
-        calls.append(SimpleNamespace(rollout=rollout, order=order.copy(), loss=loss, step=step))
-        stopped = len(calls) - 1 == stop_at
-        rows = 1 if stopped else math.ceil(len(order) / step.minibatch_size)
-        return EpochResult(np.full((rows, len(STATS)), float(len(calls))), stopped)
+    def epoch(rollout, orders, loss, step):
+        results = []
+        for order in np.atleast_2d(orders):
+            calls.append(SimpleNamespace(rollout=rollout, order=order.copy(), loss=loss, step=step))
+            stopped = len(calls) - 1 == stop_at
+            rows = 1 if stopped else math.ceil(len(order) / step.minibatch_size)
+            results.append(np.full((rows, len(STATS)), float(len(calls))))
+            if stopped:
+                break
+        return EpochResult(np.concatenate(results), stopped)
 
     return SimpleNamespace(
         epoch=epoch,
@@ -118,8 +123,8 @@ def test_orders_come_from_the_counter_based_generator():
         learner = recorder()
         update(config, learner, random_rollout(), number)
         orders += [call.order for call in learner.calls]
-    for k, order in enumerate(orders):
-        np.testing.assert_array_equal(order, _core.permutation(4, k, SAMPLES))
+    expected = _core.permutations(4, 0, len(orders), SAMPLES)
+    np.testing.assert_array_equal(orders, expected)
     assert len({order.tobytes() for order in orders}) == 9
     # An update depends on its number alone: a resumed run goes on with the same orders.
     learner = recorder()

@@ -115,9 +115,14 @@ def recorder(kls, stop_at=None):
     calls = []
     kls = iter(kls)
 
-    def epoch(rollout, order, loss, step):
-        calls.append((loss, step))
-        return EpochResult(np.ones((4, len(STATS))), stopped=len(calls) - 1 == stop_at)
+    def epoch(rollout, orders, loss, step):
+        results = []
+        for order in np.atleast_2d(orders):
+            calls.append((loss, step))
+            results.append(np.ones((math.ceil(len(order) / step.minibatch_size), len(STATS))))
+            if len(calls) - 1 == stop_at:
+                break
+        return EpochResult(np.concatenate(results), stopped=len(calls) - 1 == stop_at)
 
     return SimpleNamespace(
         epoch=epoch,

@@ -263,7 +263,7 @@ def test_a_wrong_gradient_is_refused():
         )
 
 
-@pytest.mark.parametrize("name", ["advantage", "surrogate"])
+@pytest.mark.parametrize("name", ["advantage", "surrogate", "learner"])
 def test_the_command_knows_the_benchmarks(monkeypatch, name):
     monkeypatch.setattr(f"ppo_fast.bench.bench_{name}", lambda *, seconds: seconds)
     assert BENCHMARKS[name](0.5) == 0.5
@@ -290,7 +290,15 @@ def test_table():
 
 
 @pytest.mark.parametrize(
-    "name", ["bench_advantage", "bench_envs", "bench_presets", "bench_surrogate", "bench_train"]
+    "name",
+    [
+        "bench_advantage",
+        "bench_envs",
+        "bench_learner",
+        "bench_presets",
+        "bench_surrogate",
+        "bench_train",
+    ],
 )
 def test_scripts_load(name):
     path = BENCHMARKS_FOLDER / f"{name}.py"

@@ -204,7 +204,7 @@ def test_counts_are_integers(name, value):
             "a3c",
             "must be one of reinforce, a2c, ppo-unclipped, trpo, ppo-kl, ppo-clip, got 'a3c'",
         ),
-        ("engine", "jax", "must be one of torch, got 'jax'"),
+        ("engine", "jax", "must be one of auto, native, torch, got 'jax'"),
         ("activation", "gelu", "must be one of tanh, relu, elu, silu, got 'gelu'"),
         ("device", "cuda", "must be one of cpu, got 'cuda'"),
         ("seed", -1, "must be at least 0, got -1"),

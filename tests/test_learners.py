@@ -1,4 +1,4 @@
-"""TorchLearner: flat parameters, and gradient steps equal to those of plain torch."""
+"""Learners of both engines: flat parameters, and gradient steps equal to those of plain torch."""
 
 import copy
 import dataclasses
@@ -15,6 +15,7 @@ from ppo_fast.surrogate import STATS
 
 torch = pytest.importorskip("torch")
 
+from ppo_fast.learners.native import NativeLearner  # noqa: E402
 from ppo_fast.learners.networks import ActorCritic, flatten_parameters  # noqa: E402
 from ppo_fast.learners.torch import TorchLearner  # noqa: E402
 
@@ -34,9 +35,23 @@ LOSS = Loss(
 STEP = GradientStep(minibatch_size=SAMPLES, learning_rate=1e-2, max_grad_norm=None, stop_kl=None)
 
 
-def make(seed=0, hidden_sizes=(16, 8), activation="tanh"):
-    config = TrainConfig("Any-v0", seed=seed, hidden_sizes=hidden_sizes, activation=activation)
-    return TorchLearner(config, OBS_SIZE, LAYOUT)
+@pytest.fixture(params=["torch", "native"])
+def make(request):
+    """A function that makes learners of an engine."""
+
+    def make_one(seed=0, hidden_sizes=(16, 8), activation="tanh", layout=LAYOUT):
+        config = TrainConfig(
+            "Any-v0",
+            seed=seed,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            engine=request.param,
+        )
+        learner = make_learner(config, OBS_SIZE, layout)
+        assert learner.engine == request.param
+        return learner
+
+    return make_one
 
 
 def network(layout=LAYOUT, **changes):
@@ -53,6 +68,7 @@ def random_rollout(learner, seed=0, logp_noise=0.3):
     for t in range(NUM_STEPS):
         learner.act(rollout.obs[t], rollout.actions[t], rollout.logp[t], step=t)
     rollout.logp += rng.normal(size=rollout.logp.shape) * logp_noise
+    learner.keep_old_policy(rollout)
     return rollout
 
 
@@ -78,7 +94,7 @@ def assert_one_flat_tensor(learner):
         assert offsets == np.cumsum([0, *(t.numel() for t in tensors)]).tolist()[:-1]
 
 
-def test_parameters_are_views_of_one_tensor():
+def test_parameters_are_views_of_one_tensor(make):
     learner = make()
     assert_one_flat_tensor(learner)
     rollout = random_rollout(learner)
@@ -88,7 +104,7 @@ def test_parameters_are_views_of_one_tensor():
     assert_one_flat_tensor(learner)
 
 
-def test_steps_move_the_model_after_load_state():
+def test_steps_move_the_model_after_load_state(make):
     # Were the views broken, the optimiser would move memory that the model no longer reads.
     learner = make()
     rollout = random_rollout(learner)
@@ -151,7 +167,9 @@ def plain_epoch(model, optimizer, rollout, order, loss, step):
 @pytest.mark.parametrize("minibatch_size", [SAMPLES, 24])  # 24 leaves a last one of 16
 @pytest.mark.parametrize("max_grad_norm", [None, 0.05, 1e6])
 @pytest.mark.parametrize("normalize_advantages", [True, False])
-def test_gradient_steps_equal_plain_torch(minibatch_size, max_grad_norm, normalize_advantages):
+def test_gradient_steps_equal_plain_torch(
+    minibatch_size, max_grad_norm, normalize_advantages, make
+):
     learner = make(seed=3)
     model = network(hidden_sizes=(16, 8))
     model.load_state_dict(copy.deepcopy(learner.model.state_dict()))
@@ -175,8 +193,10 @@ def test_gradient_steps_equal_plain_torch(minibatch_size, max_grad_norm, normali
     assert result.stats[0, STATS.index("clip_fraction")] > 0
 
 
+# The native engine's own are in test_learner_failures.py: its norm has the range of a double.
+@pytest.mark.parametrize("make", ["torch"], indirect=True)
 @pytest.mark.parametrize("max_grad_norm", [None, 0.5])
-def test_a_gradient_that_is_not_finite_is_no_step(max_grad_norm):
+def test_a_gradient_that_is_not_finite_is_no_step(max_grad_norm, make):
     learner = make()
     rollout = random_rollout(learner)
     before = parameters(learner)
@@ -194,11 +214,12 @@ def test_a_gradient_that_is_not_finite_is_no_step(max_grad_norm):
 
 
 @pytest.mark.parametrize("steps", [0, 3])
-def test_undo(steps):
+def test_undo(steps, make):
     # Before Adam's first step, and later; the learner goes on as if there had been no update.
     learner, other = make(), make()
     rollout = random_rollout(learner)
     for each in (learner, other):
+        each.keep_old_policy(rollout)
         for _ in range(steps):
             each.epoch(rollout, np.arange(SAMPLES), LOSS, STEP)
     learner.keep_old_policy(rollout)
@@ -216,7 +237,7 @@ def test_undo(steps):
 
 
 @pytest.mark.parametrize("hidden_sizes", [(64, 64), (3, 20), (20, 3), ()])
-def test_orthogonal_initialisation(hidden_sizes):
+def test_orthogonal_initialisation(hidden_sizes, make):
     model = make(hidden_sizes=hidden_sizes).model
     for part, last_gain in ((model.actor, 0.01), (model.critic, 1.0)):
         linears = [layer for layer in part.modules() if isinstance(layer, torch.nn.Linear)]
@@ -230,7 +251,7 @@ def test_orthogonal_initialisation(hidden_sizes):
             assert not linear.bias.any()
 
 
-def test_seed_decides_the_initialisation():
+def test_seed_decides_the_initialisation(make):
     torch.manual_seed(0)
     first = parameters(make(seed=5))
     # The process-wide generator of torch has no part in it.
@@ -244,7 +265,7 @@ def test_seed_decides_the_initialisation():
 @pytest.mark.parametrize(
     ("activation", "kind"), [("tanh", "Tanh"), ("relu", "ReLU"), ("elu", "ELU"), ("silu", "SiLU")]
 )
-def test_layers(activation, kind):
+def test_layers(activation, kind, make):
     model = make(hidden_sizes=(6, 7), activation=activation).model
     hidden = ["Linear", kind, "Linear", kind]
     assert [type(layer).__name__ for layer in model.actor.hidden] == hidden
@@ -254,44 +275,46 @@ def test_layers(activation, kind):
     assert [tuple(p.shape) for p in model.critic.parameters()][::2] == [(6, 5), (7, 6), (1, 7)]
 
 
-def test_make_learner():
-    config = TrainConfig("Any-v0")
-    assert isinstance(make_learner(config, OBS_SIZE, LAYOUT), TorchLearner)
-
-
-def more_actions():
-    config = TrainConfig("Any-v0", hidden_sizes=(16, 8))
-    return TorchLearner(config, OBS_SIZE, discrete(NUM_ACTIONS + 1))
+@pytest.mark.parametrize(
+    ("engine", "kind"),
+    [("auto", NativeLearner), ("native", NativeLearner), ("torch", TorchLearner)],
+)
+def test_make_learner(engine, kind):
+    config = TrainConfig("Any-v0", engine=engine)
+    assert type(make_learner(config, OBS_SIZE, LAYOUT)) is kind
 
 
 @pytest.mark.parametrize(
     "make_state",
     [
-        pytest.param(lambda: make(hidden_sizes=(16, 9)).state(), id="wider"),
-        pytest.param(lambda: make(hidden_sizes=(16, 8, 8)).state(), id="deeper"),
-        pytest.param(lambda: make(hidden_sizes=(16,)).state(), id="flatter"),
-        pytest.param(lambda: more_actions().state(), id="more actions"),
-        pytest.param(dict, id="empty"),
-        pytest.param(lambda: {"model": make().state()["model"]}, id="no optimizer"),
+        pytest.param(lambda make: make(hidden_sizes=(16, 9)).state(), id="wider"),
+        pytest.param(lambda make: make(hidden_sizes=(16, 8, 8)).state(), id="deeper"),
+        pytest.param(lambda make: make(hidden_sizes=(16,)).state(), id="flatter"),
         pytest.param(
-            lambda: {"model": {"actor.hidden.0.weight": 3}, "optimizer": {}}, id="no tensors"
+            lambda make: make(layout=discrete(NUM_ACTIONS + 1)).state(), id="more actions"
         ),
-        pytest.param(lambda: {"model": [1, 2], "optimizer": None}, id="no mapping"),
+        pytest.param(lambda make: {}, id="empty"),
+        pytest.param(lambda make: {"model": make().state()["model"]}, id="no optimizer"),
+        pytest.param(
+            lambda make: {"model": {"actor.hidden.0.weight": 3}, "optimizer": {}}, id="no tensors"
+        ),
+        pytest.param(lambda make: {"model": [1, 2], "optimizer": None}, id="no mapping"),
     ],
 )
-def test_state_of_another_network(make_state):
+def test_state_of_another_network(make_state, make):
     with pytest.raises(ValueError, match=r"^the state is not of this network: .") as error:
-        make().load_state(make_state())
+        make().load_state(make_state(make))
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_learner_goes_on_from_a_state():
+def test_a_learner_goes_on_from_a_state(make):
     learner = make()
     rollout = random_rollout(learner)
     step = GradientStep(16, 1e-2, 0.5, None)
     learner.epoch(rollout, np.arange(SAMPLES), LOSS, step)
     other = make(seed=9)
     other.load_state(copy.deepcopy(learner.state()))
+    other.keep_old_policy(rollout)
     # Equal bits after more steps, so the moments of Adam came along, too.
     for each in (learner, other):
         each.epoch(rollout, np.arange(SAMPLES)[::-1].copy(), LOSS, step)
@@ -312,7 +335,7 @@ def log_probabilities(learner, obs):
         ).numpy()
 
 
-def uneven(seed=0):
+def uneven(make, seed=0):
     """A learner whose actions are not equally probable."""
     learner = make(seed)
     with torch.no_grad():
@@ -320,8 +343,8 @@ def uneven(seed=0):
     return learner
 
 
-def test_deterministic_actions_are_the_most_probable():
-    learner = uneven()
+def test_deterministic_actions_are_the_most_probable(make):
+    learner = uneven(make)
     obs = np.random.default_rng(0).normal(size=(50, OBS_SIZE)).astype(np.float32)
     expected = log_probabilities(learner, obs)
     actions, logp = act(learner, obs, step=0, deterministic=True)
@@ -331,8 +354,8 @@ def test_deterministic_actions_are_the_most_probable():
     np.testing.assert_array_equal(act(learner, obs, step=9, deterministic=True)[0], actions)
 
 
-def test_sampled_actions_follow_the_policy():
-    learner = uneven()
+def test_sampled_actions_follow_the_policy(make):
+    learner = uneven(make)
     rows = 20_000
     obs = np.tile(np.linspace(-1, 1, OBS_SIZE, dtype=np.float32), (rows, 1))
     expected = log_probabilities(learner, obs)
@@ -345,30 +368,30 @@ def test_sampled_actions_follow_the_policy():
     assert probabilities.min() > 0.05
 
 
-def test_draws_depend_on_seed_step_and_row_only():
-    learner = uneven()
+def test_draws_depend_on_seed_step_and_row_only(make):
+    learner = uneven(make)
     obs = np.tile(np.linspace(-1, 1, OBS_SIZE, dtype=np.float32), (64, 1))
     actions, _ = act(learner, obs, step=7)
     np.testing.assert_array_equal(act(learner, obs, step=7)[0], actions)
     np.testing.assert_array_equal(act(learner, obs[:10], step=7)[0], actions[:10])
     assert (act(learner, obs, step=8)[0] != actions).any()
-    other = uneven(seed=1)
+    other = uneven(make, seed=1)
     other.load_state(copy.deepcopy(learner.state()))
     assert (act(other, obs, step=7)[0] != actions).any()
 
 
-def test_values():
+def test_values(make):
     learner = make()
     obs = np.random.default_rng(0).normal(size=(9, OBS_SIZE)).astype(np.float32)
     values = learner.values(obs)
     assert values.shape == (9,)
     assert values.dtype == np.float32
-    np.testing.assert_array_equal(
-        values, learner.model.values(torch.from_numpy(obs)).detach().numpy()
-    )
+    expected = learner.model.values(torch.from_numpy(obs)).detach().numpy()
+    atol = 0 if learner.engine == "torch" else 1e-6
+    np.testing.assert_allclose(values, expected, rtol=0, atol=atol)
 
 
-def test_stop_kl_stops_before_the_step():
+def test_stop_kl_stops_before_the_step(make):
     learner = make()
     rollout = random_rollout(learner, logp_noise=1.0)
     before = parameters(learner)
@@ -380,7 +403,7 @@ def test_stop_kl_stops_before_the_step():
     assert_same_parameters(parameters(learner), before)
 
 
-def test_stop_kl_keeps_the_steps_before_it():
+def test_stop_kl_keeps_the_steps_before_it(make):
     learner = make()
     rollout = random_rollout(learner, logp_noise=0)
     # The second minibatch of 16 samples looks as if the policy had moved far.
@@ -394,5 +417,6 @@ def test_stop_kl_keeps_the_steps_before_it():
     for name in ("obs", "actions", "logp", "advantages", "returns"):
         rows = getattr(first_rows, name)
         rows[:] = getattr(rollout, name)[: len(rows)]
+    first_only.keep_old_policy(first_rows)
     assert not first_only.epoch(first_rows, np.arange(16), LOSS, step).stopped
     assert_same_parameters(parameters(learner), parameters(first_only))

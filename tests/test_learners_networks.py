@@ -238,7 +238,9 @@ def test_deterministic_actions_are_the_mode(family):
             expected = expected.reshape(20, *layout.shape).numpy()
         else:
             expected = dist.mean.numpy()
-    np.testing.assert_array_equal(actions, expected)
+    # The native engine's own mean differs from torch's in its last bits.
+    atol = 1e-6 if learner.engine == "native" and kind != "choices" else 0
+    np.testing.assert_allclose(actions, expected, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("family", POLICIES)

@@ -88,10 +88,15 @@ def test_places_differ():
     assert len(set(numbers)) == len(numbers) == 36
 
 
+def permutation(seed, epoch, size):
+    (order,) = _core.permutations(seed, epoch, 1, size)
+    return order
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 7, 1000])
 def test_permutation_is_one(size):
     for seed, epoch in [(0, 0), (1, 2), (2**64 - 1, 2**64 - 1)]:
-        order = _core.permutation(seed, epoch, size)
+        order = permutation(seed, epoch, size)
         assert order.dtype == np.int64
         assert order.shape == (size,)
         assert sorted(order.tolist()) == list(range(size))
@@ -99,17 +104,17 @@ def test_permutation_is_one(size):
 
 def test_permutation_depends_on_seed_and_epoch():
     orders = [
-        tuple(_core.permutation(seed, epoch, 1000).tolist())
+        tuple(permutation(seed, epoch, 1000).tolist())
         for seed in (0, 1, 2**32)
         for epoch in (0, 1, 2**32)
     ]
     assert len(set(orders)) == 9
-    assert tuple(_core.permutation(1, 1, 1000).tolist()) == orders[4]
+    assert tuple(permutation(1, 1, 1000).tolist()) == orders[4]
 
 
 def test_permutation_does_not_stay_near_its_start():
     # The correlation with 0, 1, 2, ... has a standard deviation of 1 / sqrt(1000) = 0.032.
-    order = _core.permutation(3, 4, 1000)
+    order = permutation(3, 4, 1000)
     assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.16
 
 
@@ -125,7 +130,7 @@ def test_permutation_is_fisher_yates_over_philox():
                     break
             j = product >> 32
             order[i], order[j] = order[j], order[i]
-        assert _core.permutation(seed, epoch, size).tolist() == order
+        assert permutation(seed, epoch, size).tolist() == order
 
 
 @pytest.mark.parametrize("axis", ["epoch", "seed"])
@@ -133,11 +138,20 @@ def test_permutation_is_uniform(axis):
     # Six orders of three, 2000 times each on average. Chi-square with 5 degrees of freedom exceeds
     # 35.9 once in a million.
     place = {"seed": 11, "epoch": 0, "size": 3}
-    counts = Counter(tuple(_core.permutation(**place | {axis: i}).tolist()) for i in range(12_000))
+    counts = Counter(tuple(permutation(**place | {axis: i}).tolist()) for i in range(12_000))
     assert len(counts) == 6
     assert sum((count - 2000) ** 2 / 2000 for count in counts.values()) < 35.9
 
 
-def test_permutation_of_negative_size():
-    with pytest.raises(ValueError, match=r"^permutation: size must be in \[0, 2\*\*32\), got -1"):
-        _core.permutation(0, 0, -1)
+def test_permutations_are_those_of_the_epochs_from_the_first_on():
+    orders = _core.permutations(4, 2**40, 3, 50)
+    assert orders.shape == (3, 50)
+    for k, order in enumerate(orders):
+        np.testing.assert_array_equal(order, permutation(4, 2**40 + k, 50))
+    assert _core.permutations(4, 0, 0, 50).shape == (0, 50)
+
+
+@pytest.mark.parametrize(("count", "size", "name"), [(-1, 3, "count"), (1, -1, "size")])
+def test_permutations_refuse_what_is_negative(count, size, name):
+    with pytest.raises(ValueError, match=f"^permutations: {name} must .*, got -1"):
+        _core.permutations(0, 0, count, size)

@@ -137,7 +137,7 @@ def test_summary(finished):
     assert summary == {
         "env_id": ENV,
         "algorithm": "ppo-clip",
-        "engine": "torch",
+        "engine": "native",
         "seed": 0,
         "total_steps": 4096,
         "wall_seconds": seconds,
@@ -975,3 +975,30 @@ def test_preset_solves_cartpole(seed, tmp_path):
 def test_rl_zoo_settings_learn_cartpole(seed, tmp_path):
     config = dataclasses.replace(rl_zoo_config(seed, torch_threads=1), out=tmp_path / "run")
     assert ppo_fast.train(config).evaluation.mean_return >= 440
+
+
+def test_a_run_of_a_version_without_times_goes_on(tmp_path):
+    # metrics.csv had no columns for environments, policy and update.
+    out = tmp_path / "run"
+    config = small(out, **LONG)
+
+    def stop(row):
+        if row["update"] > 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        ppo_fast.train(dataclasses.replace(config, checkpoint_seconds=0.0), on_update=stop)
+    path = out / "metrics.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))[:3]
+    new = ("env_seconds", "policy_seconds", "update_seconds")
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name not in new])
+        writer.writeheader()
+        writer.writerows({k: v for k, v in row.items() if k not in new} for row in rows)
+    metrics = ppo_fast.train(resume=out).metrics
+    for name in new:
+        assert np.isnan(metrics[name][:3]).all()
+        assert (metrics[name][3:] >= 0).all()
+    np.testing.assert_array_equal(metrics["update"], np.arange(1, len(metrics["update"]) + 1))
+    np.testing.assert_array_equal(metrics["steps"][:3], [int(row["steps"]) for row in rows])

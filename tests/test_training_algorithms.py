@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 
 import gymnasium
 import numpy as np
@@ -36,6 +38,9 @@ COLUMNS = {
     "mean_length",
     "seconds",
     "steps_per_second",
+    "env_seconds",
+    "policy_seconds",
+    "update_seconds",
     "policy_loss",
     "value_loss",
     "kl",
@@ -195,11 +200,41 @@ def test_squashed_actions_need_bounds(tmp_path):
 # Going on
 
 
-RUN = (
-    "import json, sys, ppo_fast; "
-    "ppo_fast.train(ppo_fast.TrainConfig.from_json(json.loads(sys.argv[1])))"
-)
+# Starts a run, or goes on with one.
+RUN = """
+import json, sys, ppo_fast
+
+config = ppo_fast.TrainConfig.from_json(json.loads(sys.argv[1]))
+if (config.out / "checkpoint.pt").exists():
+    ppo_fast.train(resume=config.out)
+else:
+    ppo_fast.train(config)
+"""
 NORMALIZED = {"normalize_obs": True, "normalize_rewards": True}
+NATIVE = {"engine": "native"}
+TORCH = {"engine": "torch"}
+
+
+def kill_at_a_random_moment(config, rng):
+    """Go on with a run in a process of its own, which dies after some updates; returns how many.
+
+    It is saved after every update, so some of them lie behind the checkpoint. The last wait ends
+    anywhere in a rollout, an update, or while a file is written.
+    """
+    before = len(read_csv(config.out)) if (config.out / CHECKPOINT).exists() else 0
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, json.dumps(config.to_json())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    more = rng.randint(3, 20)
+    wait_until(
+        lambda: has_rows(config.out, before + more) and (config.out / CHECKPOINT).exists(), process
+    )
+    time.sleep(rng.uniform(0, 0.05))
+    kill(process)
+    return torch.load(config.out / CHECKPOINT, weights_only=True)["updates"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
@@ -207,35 +242,36 @@ NORMALIZED = {"normalize_obs": True, "normalize_rewards": True}
     ("algorithm", "env_id", "changes"),
     [
         ("reinforce", "CartPole-v1", NORMALIZED),
-        ("a2c", "CartPole-v1", NORMALIZED),
-        ("ppo-unclipped", "CartPole-v1", {}),
+        ("a2c", "CartPole-v1", NORMALIZED | NATIVE),
+        ("a2c", "CartPole-v1", TORCH),
+        ("ppo-unclipped", "CartPole-v1", NATIVE),
+        ("ppo-clip", "CartPole-v1", NATIVE),
+        ("ppo-clip", "CartPole-v1", TORCH),
+        ("ppo-kl", "CartPole-v1", {"anneal_entropy_coef": True} | NATIVE),
+        ("ppo-kl", "CartPole-v1", {"anneal_entropy_coef": True} | TORCH),
         ("trpo", "Pendulum-v1", NORMALIZED),
         ("ppo-kl", "Pendulum-v1", {"continuous": "gsde", "kl_rule": "distributed"}),
-        ("ppo-clip", "Pendulum-v1", {"continuous": "squashed", **NORMALIZED}),
+        ("ppo-clip", "Pendulum-v1", NORMALIZED | NATIVE),
+        ("ppo-clip", "Pendulum-v1", {"continuous": "squashed"} | NORMALIZED | TORCH),
     ],
 )
 def test_a_killed_run_goes_on_with_the_same_bits(algorithm, env_id, changes, tmp_path):
     out = tmp_path / "killed"
+    # The native engine is over sooner, and has more moments to be killed at.
+    updates, kills = (200, 3) if changes.get("engine") == "native" else (70, 1)
     config = config_of(
-        env_id, algorithm, out, total_steps=128 * 70, eval_episodes=0, seed=2, **changes
+        env_id, algorithm, out, total_steps=128 * updates, eval_episodes=0, seed=2, **changes
     )
     saving = dataclasses.replace(config, checkpoint_seconds=0.0)
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, json.dumps(saving.to_json())],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    # It is saved after every update, so some of them lie behind the checkpoint.
-    wait_until(lambda: has_rows(out, 4) and (out / CHECKPOINT).exists(), process)
-    kill(process)
-    updates = torch.load(out / CHECKPOINT, weights_only=True)["updates"]
-    assert updates > 0
+    rng = random.Random(f"{algorithm} {env_id} {changes}")
+    saved = [kill_at_a_random_moment(saving, rng) for _ in range(kills)]
+    assert saved[0] > 0
+    assert saved == sorted(saved)
     assert not (out / "summary.json").exists()
     ppo_fast.train(resume=out)
     whole = ppo_fast.train(dataclasses.replace(config, out=tmp_path / "whole"))
     assert_same_run(out, whole.out, ignore=["checkpoint_seconds"])
-    assert len(read_csv(out)) > updates
+    assert len(read_csv(out)) > saved[-1]
     if algorithm == "ppo-kl":
         assert len(set(whole.metrics["beta"])) > 2
 

@@ -1,6 +1,5 @@
 // Python face of the native environments: _core.VectorEnv and _core.native_envs.
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstring>
 #include <limits>
@@ -13,6 +12,7 @@
 
 #include "bind.h"
 #include "envs/builtin.h"
+#include "envs/held_vector_env.h"
 #include "envs/library.h"
 #include "envs/vector_env.h"
 #include "ppo_fast/random.h"
@@ -199,12 +199,12 @@ std::vector<py::ssize_t> rows_shape(const EnvTable& table, std::ptrdiff_t num_en
   return shape;
 }
 
-class PyVectorEnv {
+class PyVectorEnv : public HeldVectorEnv {
  public:
   PyVectorEnv(const std::string& name, std::ptrdiff_t num_envs, std::optional<int> num_threads,
               int autoreset, std::optional<std::int64_t> max_episode_steps, bool episode_stats)
-      : env_(require_env(name), require_count(num_envs), require_threads(num_threads),
-             static_cast<Autoreset>(autoreset), require_limit(max_episode_steps)),
+      : HeldVectorEnv(require_env(name), require_count(num_envs), require_threads(num_threads),
+                      static_cast<Autoreset>(autoreset), require_limit(max_episode_steps)),
         episode_stats_(episode_stats),
         obs_(scalar(), rows_shape(env_.table(), num_envs)),
         final_obs_(scalar(), rows_shape(env_.table(), num_envs)),
@@ -387,21 +387,6 @@ class PyVectorEnv {
   const EnvTable& table() const { return env_.table(); }
 
  private:
-  // Marks the environment as in use for the length of a call: the GIL may be released inside.
-  class InUse {
-   public:
-    explicit InUse(PyVectorEnv& self) : self_(self) {
-      if (self_.in_use_.exchange(true)) {
-        throw std::runtime_error(
-            "this environment is being stepped by another thread; give each thread its own");
-      }
-    }
-    ~InUse() { self_.in_use_.store(false); }
-
-   private:
-    PyVectorEnv& self_;
-  };
-
   std::ptrdiff_t require_index(std::ptrdiff_t env) const {
     if (env >= 0 && env < env_.num_envs()) return env;
     throw py::index_error("there is no environment " + std::to_string(env));
@@ -450,17 +435,6 @@ class PyVectorEnv {
   }
 
   py::dtype scalar() const { return dtype_of(env_.table().obs_type); }
-
-  // States are part old, part new after an environment threw, until a reset of all.
-  template <typename Call>
-  std::invoke_result_t<const Call&> noting_throws(const Call& call) {
-    try {
-      return call();
-    } catch (const EnvThrew&) {
-      threw_ = true;
-      throw;
-    }
-  }
 
   std::ptrdiff_t run(const StepOutputs& out) {
     return noting_throws([&] {
@@ -587,15 +561,12 @@ class PyVectorEnv {
     return static_cast<bool*>(column(argument, array, stride));
   }
 
-  VectorEnv env_;
   bool episode_stats_;
-  bool threw_ = false;
   ArrayRing obs_;
   ArrayRing final_obs_;
   ArrayRing rewards_;
   ArrayRing terminated_;
   ArrayRing truncated_;
-  std::atomic<bool> in_use_{false};
 };
 
 py::tuple names_of(const EnvFields& fields) {
@@ -646,7 +617,8 @@ void bind_envs(py::module_& m) {
   m.def(
       "load_env", [](const std::string& path) { return describe_env(load_env(path)); },
       py::arg("path"));
-  py::class_<PyVectorEnv>(m, "VectorEnv")
+  py::class_<HeldVectorEnv>(m, "HeldVectorEnv");
+  py::class_<PyVectorEnv, HeldVectorEnv>(m, "VectorEnv")
       .def(py::init<const std::string&, std::ptrdiff_t, std::optional<int>, int,
                     std::optional<std::int64_t>, bool>(),
            py::arg("name"), py::arg("num_envs"), py::arg("num_threads"), py::arg("autoreset"),

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "bind.h"
 #include "support/counter_rng.h"
+#include "support/crc32c.h"
 #include "support/isa.h"
 #include "support/tensors.h"
 #include "support/thread_pool.h"
@@ -31,28 +33,46 @@ py::dict build_info() {
 
 // A uniform permutation of 0 .. size-1: Fisher-Yates with Lemire's unbiased bounded integers
 // (D. Lemire, "Fast Random Integer Generation in an Interval", 2019).
-py::array_t<std::int64_t> permutation(std::uint64_t seed, std::uint64_t epoch, std::int64_t size) {
-  if (size < 0 || size > std::numeric_limits<std::uint32_t>::max()) {
-    throw py::value_error("permutation: size must be in [0, 2**32), got " + std::to_string(size));
-  }
-  py::array_t<std::int64_t> result(size);
-  std::int64_t* order = result.mutable_data();
+void permute(std::uint64_t seed, std::uint64_t epoch, std::int64_t size, std::int64_t* order) {
   for (std::int64_t i = 0; i < size; ++i) order[i] = i;
   for (std::int64_t i = size - 1; i > 0; --i) {
     const std::uint32_t bound = static_cast<std::uint32_t>(i + 1);
-    const std::uint32_t threshold = (0u - bound) % bound;
-    std::uint64_t product;
-    std::uint32_t attempt = 0;
-    do {
-      // Epochs count in the 64-bit step, positions in the id. A rejected draw takes the next word;
-      // the fourth stands, with a bias below 2^-96.
-      const Philox4x32 bits =
-          counter_bits(seed, Stream::kPermutation, static_cast<std::uint32_t>(i), epoch);
-      product = static_cast<std::uint64_t>(bits.word[attempt % 4]) * bound;
-    } while (static_cast<std::uint32_t>(product) < threshold && ++attempt < 4);
+    // Epochs count in the 64-bit step, positions in the id. A rejected draw takes the next word; the
+    // fourth stands, with a bias below 2^-96.
+    const Philox4x32 bits =
+        counter_bits(seed, Stream::kPermutation, static_cast<std::uint32_t>(i), epoch);
+    std::uint64_t product = static_cast<std::uint64_t>(bits.word[0]) * bound;
+    if (static_cast<std::uint32_t>(product) < bound) {  // else it is not below the threshold either
+      const std::uint32_t threshold = (0u - bound) % bound;
+      std::uint32_t attempt = 0;
+      while (static_cast<std::uint32_t>(product) < threshold && ++attempt < 4) {
+        product = static_cast<std::uint64_t>(bits.word[attempt]) * bound;
+      }
+    }
     std::swap(order[i], order[product >> 32]);
   }
+}
+
+// [count, size]: row k is the permutation of epoch first + k.
+py::array_t<std::int64_t> permutations(std::uint64_t seed, std::uint64_t first, std::int64_t count,
+                                       std::int64_t size) {
+  if (size < 0 || size > std::numeric_limits<std::uint32_t>::max()) {
+    throw py::value_error("permutations: size must be in [0, 2**32), got " + std::to_string(size));
+  }
+  if (count < 0) {
+    throw py::value_error("permutations: count must not be negative, got " + std::to_string(count));
+  }
+  py::array_t<std::int64_t> result({count, size});
+  std::int64_t* orders = result.mutable_data();
+  for (std::int64_t k = 0; k < count; ++k) {
+    permute(seed, first + static_cast<std::uint64_t>(k), size, orders + k * size);
+  }
   return result;
+}
+
+std::uint32_t crc32c_of(const py::bytes& data) {
+  const std::string_view view = data;
+  return crc32c(view.data(), view.size());
 }
 
 }  // namespace
@@ -61,7 +81,9 @@ void bind_support(py::module_& m) {
   m.def("build_info", &build_info);
   m.def("as_arrays", &tensors::as_arrays, py::arg("exchange_api"), py::arg("tensors"));
   m.def("as_tensors", &tensors::as_tensors, py::arg("exchange_api"), py::arg("arrays"));
-  m.def("permutation", &permutation, py::arg("seed"), py::arg("epoch"), py::arg("size"));
+  m.def("permutations", &permutations, py::arg("seed"), py::arg("first"), py::arg("count"),
+        py::arg("size"));
+  m.def("crc32c", &crc32c_of, py::arg("data"));
   m.def(
       "counter_uniform",
       [](std::uint64_t seed, std::uint32_t stream, std::uint32_t id, std::uint64_t step,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -83,8 +84,9 @@ class Pool {
   }
 
   [[noreturn]] void work(int index, unsigned seen) {
+    bool has_worked = false;
     while (true) {
-      wait_for_job(seen);
+      wait_for_job(seen, has_worked);
       Job job;
       {
         // A worker without a part in a job may get here when the next one is being posted.
@@ -92,7 +94,8 @@ class Pool {
         seen = epoch_.load(std::memory_order_relaxed);
         job = job_;
       }
-      if (index + 1 >= job.ranges) continue;
+      has_worked = index + 1 < job.ranges;
+      if (!has_worked) continue;
       run_range(job, index + 1);
       if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         std::lock_guard<std::mutex> lock(mutex_);
@@ -101,13 +104,17 @@ class Pool {
     }
   }
 
-  // A worker looks for work for a few microseconds before it sleeps: a rollout posts a job every
-  // few microseconds, and waking a sleeping thread costs more than the job.
-  void wait_for_job(unsigned seen) {
-    for (int spin = 0; spin < kSpins; ++spin) {
-      if (epoch_.load(std::memory_order_acquire) != seen) return;
-      pause();
-    }
+  // A worker looks for work for a while before it sleeps, as those of OpenMP do: rollouts and updates post a
+  // job every few microseconds, with up to a millisecond of Python in between, and waking a thread that
+  // sleeps costs more than most jobs. One that had no part in the last job sleeps soon.
+  void wait_for_job(unsigned seen, bool has_worked) {
+    const Clock::time_point start = Clock::now();
+    do {
+      for (int spin = 0; spin < kSpins; ++spin) {
+        if (epoch_.load(std::memory_order_acquire) != seen) return;
+        pause();
+      }
+    } while (has_worked && Clock::now() - start < kAwake);
     std::unique_lock<std::mutex> lock(mutex_);
     wake_.wait(lock, [&] { return epoch_.load(std::memory_order_acquire) != seen; });
   }
@@ -130,7 +137,9 @@ class Pool {
     }
   }
 
-  static constexpr int kSpins = 1000;
+  using Clock = std::chrono::steady_clock;
+  static constexpr int kSpins = 1000;  // about ten microseconds
+  static constexpr std::chrono::milliseconds kAwake{1};
 
   std::atomic<bool> busy_{false};  // set by the thread whose job is running
   std::mutex mutex_;               // guards what follows, and the two conditions

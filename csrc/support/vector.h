@@ -4,6 +4,10 @@
 
 #include <cstddef>
 
+#if defined(__FMA__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include "ppo_fast/host_device.h"
 
 // Before a loop whose iterations are independent: what they write, no other one reads.
@@ -61,6 +65,21 @@ PPO_HD Vector<double> load_double(const T* from) {
 template <typename T>
 PPO_HD Vector<T>& at(T* to) {
   return *reinterpret_cast<Vector<T>*>(to);
+}
+
+// x in every lane.
+PPO_HD Vector<float> splat(float x) { return x - Vector<float>{}; }
+
+// a * b + c, rounded once where the instruction set can.
+PPO_HD Vector<float> multiply_add(const Vector<float>& a, const Vector<float>& b,
+                                  const Vector<float>& c) {
+#if defined(__GNUC__) && defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__GNUC__) && defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
 }
 
 }  // namespace ppo::inline PPO_ISA

@@ -6,95 +6,30 @@
 #include "bind.h"
 #include "distributions/arguments.h"
 #include "surrogate/cpu.h"
+#include "surrogate/settings.h"
 
 namespace ppo {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 // The arguments of a call, as Python passes them; whatever may be left out is None.
 struct Arguments {
   const char* function;
+  py::tuple settings;
   py::object first, log_std, values, kl, dist_mask, actions, old_first, old_log_std, old_mask;
   py::object old_logp, advantages, returns, old_values, weights, mask;
-  std::string objective;
-  py::object clip_range, clip_range_high, dual_clip, clip_range_values;
-  py::object kl_coef, kl_hinge, kl_hinge_from, entropy_coef, value_coef;
-  py::object normalize_advantages;
 
   // The order of both tuples is that of ppo_fast.surrogate.
-  Arguments(const char* name, const py::tuple& arrays, const py::tuple& settings)
-      : function(name), objective(settings[0].cast<std::string>()) {
+  Arguments(const char* name, const py::tuple& arrays, const py::tuple& all_settings)
+      : function(name), settings(all_settings) {
     std::size_t i = 0;
     for (py::object* array :
          {&first, &log_std, &values, &kl, &dist_mask, &actions, &old_first, &old_log_std, &old_mask,
           &old_logp, &advantages, &returns, &old_values, &weights, &mask}) {
       *array = arrays[i++];
     }
-    i = 1;
-    for (py::object* setting :
-         {&clip_range, &clip_range_high, &dual_clip, &clip_range_values, &kl_coef, &kl_hinge,
-          &kl_hinge_from, &entropy_coef, &value_coef, &normalize_advantages}) {
-      *setting = settings[i++];
-    }
   }
 };
 constexpr std::size_t kArrays = 15;
-constexpr std::size_t kSettings = 11;
-
-// A number above `least`, or infinity for None.
-double limit(const Argument& argument, const py::object& object, double least,
-             const char* condition) {
-  if (object.is_none()) return kInfinity;
-  const double value = argument.number(object);
-  if (!(value > least)) {
-    argument.value_error(std::string("must be ") + condition + ", got " +
-                         py::repr(object).cast<std::string>());
-  }
-  return value;
-}
-
-double coefficient(const Argument& argument, const py::object& object) {
-  const double value = argument.number(object);
-  if (!std::isfinite(value)) {
-    argument.value_error("must be finite, got " + py::repr(object).cast<std::string>());
-  }
-  return value;
-}
-
-template <typename T>
-void read_settings(const Arguments& from, LossCall<T>& call) {
-  const auto named = [&](const char* name) { return Argument{from.function, name}; };
-  const double low = limit(named("clip_range"), from.clip_range, 0, "positive");
-  const double high = from.clip_range_high.is_none()
-                          ? low
-                          : limit(named("clip_range_high"), from.clip_range_high, 0, "positive");
-  if (from.objective == "policy_gradient") {
-    call.objective = Objective::kPolicyGradient;
-  } else if (from.objective != "importance" && from.objective != "clipped") {
-    named("objective")
-        .value_error("must be policy_gradient, importance or clipped, got " + from.objective);
-  }
-  const bool clips = from.objective == "clipped";
-  if (clips && from.clip_range.is_none()) {
-    named("clip_range").value_error("is missing; the clipped objective needs it");
-  }
-  call.ratio_low = clips ? 1.0 - low : -kInfinity;
-  call.ratio_high = clips ? 1.0 + high : kInfinity;
-  call.dual_clip = limit(named("dual_clip"), from.dual_clip, 1, "above 1");
-  if (!clips && (!from.clip_range_high.is_none() || !from.dual_clip.is_none())) {
-    const bool is_high = !from.clip_range_high.is_none();
-    named(is_high ? "clip_range_high" : "dual_clip")
-        .value_error("has no meaning without the clipped objective; pass clip_range");
-  }
-  call.clip_range_values = limit(named("clip_range_values"), from.clip_range_values, 0, "positive");
-  call.kl_coef = coefficient(named("kl_coef"), from.kl_coef);
-  call.kl_hinge = coefficient(named("kl_hinge"), from.kl_hinge);
-  call.kl_hinge_from = coefficient(named("kl_hinge_from"), from.kl_hinge_from);
-  call.entropy_coef = coefficient(named("entropy_coef"), from.entropy_coef);
-  call.value_coef = coefficient(named("value_coef"), from.value_coef);
-  call.normalize_advantages = named("normalize_advantages").boolean(from.normalize_advantages);
-}
 
 template <typename T>
 void read_columns(const Arguments& from, const char* like, LossCall<T>& call) {
@@ -161,7 +96,7 @@ py::list run(const Arguments& from, const DistributionArgument* dist,
   LossCall<T> call;
   call.batch = first.shape(0);
   const std::string like = dist ? dist->first_name() : "logp";
-  read_settings(from, call);
+  read_settings(from.function, from.settings, call);
   std::vector<py::ssize_t> first_shape = {call.batch};
   if (dist) {
     call.policy.dist = dist->view<T>();
@@ -259,7 +194,7 @@ py::list loss_of_logp(const Arguments& from) {
 // first four arrays that are given.
 py::list loss(const char* function, const py::tuple& form, const py::tuple& arrays,
               const py::tuple& settings) {
-  if (form.size() != 3 || arrays.size() != kArrays || settings.size() != kSettings) {
+  if (form.size() != 3 || arrays.size() != kArrays || settings.size() != kLossSettings) {
     throw py::type_error("loss: takes a form of 3, 15 arrays and 11 settings");
   }
   const Arguments from(function, arrays, settings);

@@ -36,11 +36,13 @@ def estimate(
         rollout.advantages[:] = normalize(rollout.advantages, eps=1e-8, ddof=1)
 
 
-def shuffled(rollout: Rollout, now: Schedule, epoch: int) -> NDArray[np.int64]:
-    """The samples in an order of this epoch's own."""
+def shuffled(rollout: Rollout, now: Schedule, epochs: range) -> NDArray[np.int64]:
+    """The samples in an order of each epoch's own, [epochs, S]."""
+    seed, first = now.config.seed, now.number * now.config.num_epochs + epochs.start
+    if rollout.valid is None:
+        return _core.permutations(seed, first, len(epochs), rollout.rewards.size)
     samples = rollout.samples
-    counter = now.number * now.config.num_epochs + epoch
-    return samples[_core.permutation(now.config.seed, counter, len(samples))]
+    return samples[_core.permutations(seed, first, len(epochs), len(samples))]
 
 
 def run_epochs(
@@ -48,16 +50,21 @@ def run_epochs(
 ) -> dict[str, float]:
     """Epochs of minibatches on one rollout, until done or until the KL is too large."""
     config = now.config
+    # All at once, unless advantages are to be estimated in between.
+    at_once = 1 if config.recompute_advantages else config.num_epochs
     rows = []
-    for epoch in range(config.num_epochs):
-        if epoch == 0 or config.recompute_advantages:
-            estimate(rollout, learner, config, again=epoch > 0)
-        result = learner.epoch(rollout, shuffled(rollout, now, epoch), loss, step)
+    epochs = 0
+    for first in range(0, config.num_epochs, at_once):
+        estimate(rollout, learner, config, again=first > 0)
+        orders = shuffled(rollout, now, range(first, first + at_once))
+        result = learner.epoch(rollout, orders, loss, step)
         rows.append(result.stats)
+        minibatches = -(-orders.shape[1] // step.minibatch_size)
+        epochs += -(-len(result.stats) // minibatches)
         if result.stopped:
             break
-    epochs = {"epochs": float(len(rows))}
-    return summarize(np.concatenate(rows)) | report(learner, rollout, now) | epochs
+    summary = summarize(np.concatenate(rows))
+    return summary | report(learner, rollout, now) | {"epochs": float(epochs)}
 
 
 def shared_settings(now: Schedule) -> dict[str, Any]:

@@ -45,10 +45,8 @@ class Trpo(Stateless):
             rollout.advantages[:] = normalize(rollout.advantages, eps=1e-8, ddof=1)
         step = improve(learner.trust_region(rollout), config)
         errors = [
-            learner.value_epoch(
-                rollout, shuffled(rollout, now, epoch), config.value_coef, gradient_step(now)
-            )
-            for epoch in range(config.num_epochs)
+            learner.value_epoch(rollout, order, config.value_coef, gradient_step(now))
+            for order in shuffled(rollout, now, range(config.num_epochs))
         ]
         return {
             "policy_loss": -step.surrogate,

@@ -228,6 +228,12 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self._require_reset()
         return self._native.step_into(actions, obs, rewards, terminated, truncated, final_obs)
 
+    @property
+    def native(self) -> _core.VectorEnv:
+        """The engine, for kernels that step it themselves."""
+        self._require_reset()
+        return self._native
+
     def get_state(self) -> NDArray[np.uint8]:
         """States, generators and counters of all environments, as bytes [k]; see `set_state`.
 

@@ -1,7 +1,8 @@
 """Learners: who holds the networks, chooses actions and takes gradient steps.
 
-`torch.py` works for any network that torch can express. Algorithms speak to the protocol here, so
-an algorithm is written once for all engines.
+`native.py` runs perceptrons on the kernels of csrc/learner; `torch.py` works for whatever torch can
+express. Both hold the same module and the same Adam. Algorithms speak to the protocol here, so an
+algorithm is written once for both.
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,10 @@ class Loss:
     normalize_advantages: bool = False
     has_critic: bool = True
 
+    def settings(self) -> dict[str, Any]:
+        """What `fused_loss` calls by these names."""
+        return {name: value for name, value in vars(self).items() if name != "has_critic"}
+
     @property
     def uses_kl(self) -> bool:
         """Whether the exact KL from the old policy is a part of the loss."""
@@ -59,11 +64,11 @@ class GradientStep:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch reports.
+    """What a call of `Learner.epoch` reports.
 
     Attributes:
         stats: [minibatches, len(STATS)] float64, a row per minibatch that was looked at.
-        stopped: Whether stop_kl ended it before its last gradient step.
+        stopped: Whether stop_kl ended it before the last gradient step.
     """
 
     stats: NDArray[np.float64]
@@ -114,7 +119,15 @@ class TrustRegion(Protocol):
 
 
 class Learner(Actor, Critic, Protocol):
-    """What algorithms and the trainer need of an engine."""
+    """What algorithms and the trainer need of an engine.
+
+    Attributes:
+        engine: "native" or "torch".
+        why_torch: Why it is not the native engine; None if it is, or if torch was asked for.
+    """
+
+    engine: str
+    why_torch: str | None
 
     def keep_old_policy(self, rollout: Rollout) -> None:
         """Remember the distributions of actions in the rollout: what `old` means from now on.
@@ -134,7 +147,11 @@ class Learner(Actor, Critic, Protocol):
         loss: Loss,
         step: GradientStep,
     ) -> EpochResult:
-        """One pass over samples of the rollout, indices into its T * N steps, in that order."""
+        """One pass over samples of the rollout, indices into its T * N steps, in that order.
+
+        `order` is [S], or [E, S] for one epoch after another.
+        The rollout is the one that `keep_old_policy` was told of.
+        """
         ...
 
     def value_epoch(
@@ -167,6 +184,12 @@ class Learner(Actor, Critic, Protocol):
 def make_learner(config: TrainConfig, obs_size: int, layout: ActionLayout) -> Learner:
     """The learner that `config.engine` names."""
     require("torch")
+    from ppo_fast.learners.native import NativeLearner, why_not_native
     from ppo_fast.learners.torch import TorchLearner
 
-    return {"torch": TorchLearner}[config.engine](config, obs_size, layout)
+    reason = why_not_native(config)
+    if config.engine == "native" and reason is not None:
+        raise ValueError(f"engine native cannot train this: {reason}; choose engine auto")
+    if config.engine == "torch" or reason is not None:
+        return TorchLearner(config, obs_size, layout, reason)
+    return NativeLearner(config, obs_size, layout)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ppo_fast.actions import ActionLayout
 from ppo_fast.config import TrainConfig
 from ppo_fast.distributions import Distribution
+from ppo_fast.envs.stepping import Stepper
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
 from ppo_fast.learners.divergence import as_divergence
 from ppo_fast.learners.networks import ActorCritic, flatten_parameters
@@ -27,7 +28,16 @@ _VALUE_LOSS = STATS.index("value_loss")
 class TorchLearner:
     """See `ppo_fast.learners.Learner`."""
 
-    def __init__(self, config: TrainConfig, obs_size: int, layout: ActionLayout) -> None:
+    engine = "torch"
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        obs_size: int,
+        layout: ActionLayout,
+        why_torch: str | None = None,
+    ) -> None:
+        self.why_torch = None if config.engine == "torch" else why_torch
         self.seed = config.seed
         self.model = ActorCritic(
             config, obs_size, layout, torch.Generator().manual_seed(config.seed)
@@ -36,11 +46,14 @@ class TorchLearner:
         is_gsde = layout.kind == "continuous" and config.continuous == "gsde"
         self._noise: dict[str, Any] = {"sample_freq": config.noise_steps} if is_gsde else {}
         self._old: Distribution | None = None
-        self._before: tuple[Tensor, dict[str, Tensor]]
+        self._before: dict[str, Tensor] = {}
         self._flat = flatten_parameters(self.model)
         self._optimizer = torch.optim.Adam(
             [self._flat], lr=config.learning_rate, eps=1e-5, fused=True
         )
+
+    def play(self, rollout: Rollout, stepper: Stepper, *, first_step: int) -> bool:
+        return False
 
     def act(
         self,
@@ -71,16 +84,13 @@ class TorchLearner:
     def keep_old_policy(self, rollout: Rollout) -> None:
         with torch.no_grad():
             self._old = _copy(self._policy(rollout))
-        moments = self._optimizer.state.get(self._flat, {})  # none before the first step
-        self._before = (
-            self._flat.detach().clone(),
-            {name: x.clone() for name, x in moments.items()},
-        )
+        self._keep_before()
 
     def undo(self) -> None:
-        parameters, moments = self._before
+        moments = dict(self._before)
         with torch.no_grad():
-            self._flat.copy_(parameters)
+            self._flat.copy_(moments.pop("parameters"))
+        self._before = {}  # the optimizer has them now
         self._optimizer.state.clear()
         if moments:
             self._optimizer.state[self._flat] = moments
@@ -92,8 +102,23 @@ class TorchLearner:
         loss: Loss,
         step: GradientStep,
     ) -> EpochResult:
-        settings = dataclasses.asdict(loss)
-        has_critic = settings.pop("has_critic")
+        results = []
+        for one in np.atleast_2d(order):
+            results.append(self._one_epoch(rollout, one, loss, step))
+            if results[-1].stopped:
+                break
+        stats = np.concatenate([result.stats for result in results])
+        return EpochResult(stats, stopped=results[-1].stopped)
+
+    def _one_epoch(
+        self,
+        rollout: Rollout,
+        order: NDArray[np.int64],
+        loss: Loss,
+        step: GradientStep,
+    ) -> EpochResult:
+        settings = loss.settings()
+        has_critic = loss.has_critic
         stop_on = STATS.index(step.stop_on)
         index = torch.from_numpy(order)
         samples = self._gather(rollout, index)
@@ -186,6 +211,15 @@ class TorchLearner:
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             first_line = str(error).splitlines()[0]
             raise ValueError(f"the state is not of this network: {first_line}") from None
+
+    def _keep_before(self) -> None:
+        """Copy all that an update changes."""
+        moments = self._optimizer.state.get(self._flat, {})  # none before the first step
+        now = {"parameters": self._flat.detach(), **moments}
+        if self._before.keys() != now.keys():
+            self._before = {name: torch.empty_like(x) for name, x in now.items()}
+        for name, x in now.items():
+            self._before[name].copy_(x)
 
     def _seen(self, obs: NDArray[np.float32]) -> Tensor:
         """Observations as the networks see them."""

@@ -1,21 +1,28 @@
 """What a run measures: finished episodes, metrics.csv, TensorBoard events."""
 
 import csv
+import math
 import os
-import time
 from collections import deque
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo_fast.extras import require
 from ppo_fast.rollout import Rollout
+from ppo_fast.training.events import EventFile
 
 # Columns that depend on the clock: two runs of one seed are equal in all others.
-TIME_COLUMNS = ("seconds", "steps_per_second")
+TIME_COLUMNS = (
+    "seconds",
+    "steps_per_second",
+    "env_seconds",
+    "policy_seconds",
+    "update_seconds",
+)
 
 Row = dict[str, float]
 
@@ -40,12 +47,12 @@ class EpisodeTracker:
     @property
     def mean_return(self) -> float:
         """Mean return of the last 100 episodes; NaN before the first has ended."""
-        return float(np.mean(self._returns)) if self._returns else float("nan")
+        return fmean(self._returns) if self._returns else float("nan")
 
     @property
     def mean_length(self) -> float:
         """Mean length of the last 100 episodes; NaN before the first has ended."""
-        return float(np.mean(self._lengths)) if self._lengths else float("nan")
+        return fmean(self._lengths) if self._lengths else float("nan")
 
     @property
     def is_full(self) -> bool:
@@ -57,19 +64,24 @@ class EpisodeTracker:
         done = rollout.terminated | rollout.truncated
         if rollout.valid is not None:
             done &= rollout.valid
-        for t in range(rollout.num_steps):
-            self._open_return += rollout.rewards[t]
-            self._open_length += 1
-            if not done[t].any():
-                continue
+        first = 0
+        for t in np.flatnonzero(done.any(axis=1)).tolist():
+            self._play(rollout.rewards[first : t + 1])
+            first = t + 1
             ended = done[t]
             returns = self._open_return[ended].tolist()
             self._returns.extend(returns)
             self.return_sum += sum(returns)
             self._lengths.extend(self._open_length[ended].tolist())
-            self.count += int(ended.sum())
+            self.count += len(returns)
             self._open_return[ended] = 0
             self._open_length[ended] = 0
+        self._play(rollout.rewards[first:])
+
+    def _play(self, rewards: NDArray[np.float32]) -> None:
+        """Add rewards [k, N] of steps within which no episode ended."""
+        self._open_return += rewards.sum(axis=0, dtype=np.float64)
+        self._open_length += len(rewards)
 
     def restart(self) -> None:
         """Forget the episodes that have not ended: the environments start new ones."""
@@ -100,31 +112,32 @@ class MetricsWriter:
 
     def __init__(self, folder: Path, rows: list[Row]) -> None:
         """Start with the rows of the run so far (none for a new one)."""
-        events = require("tensorboard.summary.writer.event_file_writer")
         self.rows: list[Row] = []
         # The rows of a resumed run are written anew; a crash leaves the old file or the new.
         path = folder / "metrics.csv"
         temporary = path.with_suffix(".tmp")
         self._file: TextIO = temporary.open("w", newline="")
-        self._csv: Any = None
-        self._events = None
+        self._csv = csv.writer(self._file)
+        self._events: EventFile | None = None
         for row in rows:
             self.add(row)
         self.flush()
         temporary.replace(path)
-        self._events = events.EventFileWriter(str(folder))
+        self._events = EventFile(folder)
         if rows:
-            self._events.add_event(_restart_event(rows[-1]))
+            self._events.restart_after(rows[-1])
 
     def add(self, row: Row) -> None:
         """Append a row; every row has the columns of the first."""
-        if self._csv is None:
-            self._csv = csv.DictWriter(self._file, list(row))
-            self._csv.writeheader()
-        self._csv.writerow(row)
+        names = (self.rows or [row])[0]
+        if not self.rows:
+            self._csv.writerow(names)
+        elif row.keys() != names.keys():
+            raise ValueError(f"a row has the columns {[*row]}, the first {[*names]}")
+        self._csv.writerow([row[name] for name in names])
         self.rows.append(row)
         if self._events is not None:
-            self._events.add_event(_event(row))
+            self._events.add(row)
 
     def flush(self) -> None:
         """Hand everything to the operating system."""
@@ -144,12 +157,16 @@ class MetricsWriter:
 
 
 def read_metrics(folder: Path, updates: int | None = None) -> list[Row]:
-    """The first `updates` rows of a run's metrics.csv; None for all, of a finished run."""
+    """The first `updates` rows of a run's metrics.csv; None for all, of a finished run.
+
+    Times that an older version did not write are NaN.
+    """
     path = folder / "metrics.csv"
     with path.open(newline="") as file:
         # A process that was killed may have left half a row behind these.
         rows = [
-            {name: _number(value) for name, value in row.items()}
+            dict.fromkeys(TIME_COLUMNS, math.nan)
+            | {name: _number(value) for name, value in row.items()}
             for row in islice(csv.DictReader(file), updates)
         ]
     if updates is not None and len(rows) < updates:
@@ -167,24 +184,3 @@ def columns(rows: list[Row]) -> dict[str, NDArray[np.float64]]:
     if not rows:
         return {}
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-
-def _restart_event(last: Row) -> Any:
-    """Tells TensorBoard to drop what an interrupted process wrote after its checkpoint."""
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-    log = SessionLog(status=SessionLog.START)
-    return Event(wall_time=time.time(), step=int(last["steps"]) + 1, session_log=log)
-
-
-def _event(row: Row) -> Any:
-    """All numbers of a row as one TensorBoard event."""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    values = [
-        Summary.Value(tag=name, simple_value=value)
-        for name, value in row.items()
-        if name not in ("update", "steps")
-    ]
-    return Event(wall_time=time.time(), step=int(row["steps"]), summary=Summary(value=values))

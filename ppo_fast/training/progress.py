@@ -88,10 +88,13 @@ def make_display(config: TrainConfig, show: bool) -> Display:
 
 
 def _figures(row: Row) -> str:
+    parts = [row[f"{name}_seconds"] for name in ("env", "policy", "update")]
+    env, policy, update = (part / sum(parts) for part in parts)
     mean_return = row["mean_return"]
     shown = "-" if math.isnan(mean_return) else f"{mean_return:.1f}"
     return (
         f"return {shown}  {row['steps_per_second']:,.0f} steps/s  kl {row['kl']:.4f}  "
         f"samples worth {row['effective_sample_size']:.0%}  entropy {row['entropy']:.2f}  "
-        f"ev {row['explained_variance']:.2f}"
+        f"ev {row['explained_variance']:.2f}  "
+        f"time: env {env:.0%} policy {policy:.0%} update {update:.0%}"
     )

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,7 @@ def train(
     config: TrainConfig | None = None,
     *,
     resume: str | os.PathLike[str] | None = None,
+    engine: Literal["auto", "native", "torch"] | None = None,
     progress: bool = False,
     on_update: Callable[[Row], object] | None = None,
 ) -> TrainResult:
@@ -76,6 +77,9 @@ def train(
         Settings of a new run.
     resume
         Folder of a stopped run to go on with, instead of `config`.
+    engine
+        With `resume`: the engine to go on with, None for the one of the run's settings. Both hold
+        the same network and optimiser; their rounding differs.
     progress
         Show a progress bar (plain lines where standard output is no terminal).
     on_update
@@ -99,11 +103,15 @@ def train(
     """
     if (config is None) == (resume is None):
         raise TypeError("train: give either a config or resume=<folder>")
+    if engine is not None and resume is None:
+        raise TypeError("train: engine belongs to resume; a new run has config.engine")
     require_train()
     folder = None if resume is None else Path(resume)
     content = None if folder is None else load_checkpoint(folder)
-    if content is not None:
+    if folder is not None and content is not None:
         config = replace(TrainConfig.from_json(content["config"]), out=folder)
+        if engine is not None:
+            config = replace(config, engine=engine)
     assert config is not None
     # Around the construction as well: the bits of the initial network depend on the threads.
     with torch_threads(config.torch_threads):
@@ -180,6 +188,7 @@ class _Run:
             run.reset_envs()
             run.note = f"the state of {config.env_id} was not saved: its episodes start anew"
         run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
+        write_json(folder / "config.json", config.to_json())  # the engine may be another one
         return run
 
     @property
@@ -205,6 +214,10 @@ class _Run:
         """Updates until the run is over; raises Interrupted on a signal."""
         if progress and self.note:
             print(self.note, flush=True)
+        if progress and self.learner.why_torch is not None:
+            print(
+                f"trains on torch, not on the native engine: {self.learner.why_torch}", flush=True
+            )
         display = make_display(self.config, progress)
         before = self.seconds
         start = time.perf_counter()
@@ -234,9 +247,11 @@ class _Run:
             self.stepper.close()
 
     def iterate(self) -> Row:
-        """One rollout and one update; returns the metrics, times left out."""
+        """One rollout and one update; returns the metrics, but for the time of the run."""
         config = self.config
+        start = time.perf_counter()
         self.collect()
+        collected = time.perf_counter()
         self.learner.keep_old_policy(self.rollout)
         # A rollout of reinforce may take the run beyond its end.
         remaining = max(0.0, 1 - self.steps / config.rounded_steps)
@@ -263,6 +278,9 @@ class _Run:
             "mean_length": self.episodes.mean_length,
             "return_sum": self.episodes.return_sum,
             **stats,
+            "env_seconds": self.rollout.env_seconds,
+            "policy_seconds": collected - start - self.rollout.env_seconds,
+            "update_seconds": time.perf_counter() - collected,
         }
 
     def collect(self) -> None:
@@ -352,7 +370,7 @@ class _Run:
         return {
             "env_id": self.config.env_id,
             "algorithm": self.config.algorithm,
-            "engine": self.config.engine,
+            "engine": self.learner.engine,
             "seed": self.config.seed,
             "total_steps": self.steps,
             "wall_seconds": self.seconds,

@@ -1,0 +1,282 @@
+"""The native engine: the same module and Adam as the torch engine's, worked on by `csrc/learner`.
+
+Parameters, gradient and the moments of Adam are torch's memory. Nothing is converted, so a
+checkpoint, an evaluation or a run that goes on does not know which engine it came from.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ppo_fast import _core
+from ppo_fast.actions import ActionLayout
+from ppo_fast.config import TrainConfig
+from ppo_fast.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+)
+from ppo_fast.envs import NativeVectorEnv
+from ppo_fast.envs.stepping import Stepper
+from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
+from ppo_fast.learners.torch import TorchLearner
+from ppo_fast.rollout import Rollout
+from ppo_fast.surrogate import STATS, fused_loss, loss_settings
+
+_ACTIVATIONS = ("tanh", "relu", "elu", "silu")  # the order of csrc/learner/network.h
+_LOG_STD = ("none", "parameter", "output", "noise")  # likewise of csrc/learner/learner.h
+_POLICY, _VALUE = 0, 1
+# What algorithms need that csrc/learner does not have.
+_MISSING = {
+    "reinforce": "reinforce learns a policy without its critic, or a critic alone",
+    "trpo": "trpo needs products with the Fisher matrix",
+}
+
+Layer = tuple[int, int, int, int]
+
+
+def why_not_native(config: TrainConfig) -> str | None:
+    """Why the native engine cannot train this; None if it can."""
+    return _MISSING.get(config.algorithm)
+
+
+class NativeLearner(TorchLearner):
+    """See `ppo_fast.learners.Learner`."""
+
+    engine = "native"
+
+    def __init__(self, config: TrainConfig, obs_size: int, layout: ActionLayout) -> None:
+        super().__init__(config, obs_size, layout)
+        self._layout = layout
+        self._threads = config.num_threads or _core.build_info()["threads"]
+        self._squashed = config.continuous == "squashed"
+        is_float = layout.kind == "continuous"
+        family = {"categorical": 0, "multi_categorical": 0, "bernoulli": 1, "continuous": 2}
+        log_std = getattr(self.model.actor, "log_std", None)
+        is_noise = is_float and config.continuous == "gsde"
+        # A log_std that all states share; None where there is none or each has its own.
+        self._log_std: NDArray[np.float32] | None = None
+        if log_std is not None and not is_noise:
+            self._log_std = log_std.detach().numpy()
+        kind = "none"
+        if is_float:
+            kind = "noise" if is_noise else "parameter" if log_std is not None else "output"
+        dims = self.model.actor.head.out_features // (2 if kind == "output" else 1)
+        self._native = _core.Learner(
+            parts=self._parts(),
+            activation=_ACTIVATIONS.index(config.activation),
+            family=family[layout.kind] + (is_float and self._squashed),
+            dims=dims,
+            components=int(np.prod(layout.shape)),
+            sizes=list(layout.sizes) if layout.kind == "multi_categorical" else [],
+            log_std=_LOG_STD.index(kind),
+            log_std_place=0 if log_std is None else self._place(log_std),
+            first_log_std=config.log_std,
+            sample_freq=config.noise_steps,
+        )
+        self._seen_obs: NDArray[np.float32] = np.empty((0, obs_size), np.float32)
+        self._old_first: NDArray[np.float32] | None = None
+        self._old_log_std: NDArray[np.float32] | None = None
+        self._outputs = "mean and log_std" if is_float else "logits"
+        self._link()
+
+    def play(self, rollout: Rollout, stepper: Stepper, *, first_step: int) -> bool:
+        space = stepper.single_action_space
+        if not isinstance(stepper, NativeVectorEnv) or np.any(getattr(space, "start", 0)):
+            return False
+        bounds = None
+        if isinstance(space, gymnasium.spaces.Box):
+            low, high = (np.ravel(x).astype(np.float32) for x in (space.low, space.high))
+            bounds = (low, high, self._squashed)
+        scale = None if self._normalizer is None else self._normalizer.terms()
+        arrays = (
+            rollout.obs,
+            rollout.actions,
+            rollout.logp,
+            rollout.rewards,
+            rollout.terminated,
+            rollout.truncated,
+            rollout.final_obs,
+        )
+        rollout.env_seconds, row = self._native.collect(
+            stepper.native, arrays, self.seed, first_step, bounds, scale, self._threads
+        )
+        self._require_distribution(row)
+        return True
+
+    def act(
+        self,
+        obs: NDArray[np.float32],
+        actions: NDArray[Any],
+        logp: NDArray[np.float32],
+        *,
+        step: int,
+        deterministic: bool = False,
+    ) -> None:
+        seen = self._normal(obs)
+        row = self._native.act(seen, actions, logp, self.seed, step, deterministic, self._threads)
+        self._require_distribution(row)
+
+    def values(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._native.values(self._normal(obs), self._threads)
+
+    def keep_old_policy(self, rollout: Rollout) -> None:
+        obs = rollout.obs[:-1]
+        self._seen_obs = self._normal(obs.reshape(-1, *obs.shape[2:]))
+        self._old_first, self._old_log_std = self._parameters()
+        self._keep_before()
+
+    def undo(self) -> None:
+        super().undo()
+        self._link()
+
+    def epoch(
+        self,
+        rollout: Rollout,
+        order: NDArray[np.int64],
+        loss: Loss,
+        step: GradientStep,
+    ) -> EpochResult:
+        if not loss.has_critic:
+            raise ValueError("the native engine has no loss without a critic")
+        columns = (
+            rollout.actions,
+            _flat(rollout.logp),
+            _flat(rollout.advantages),
+            _flat(rollout.returns),
+            None if loss.clip_range_values is None else _flat(rollout.old_values),
+            self._old_first if loss.uses_kl else None,
+            self._old_log_std if loss.uses_kl else None,
+        )
+        stats, steps, stopped, failure = self._native.epoch(
+            self._seen_obs,
+            order,
+            columns,
+            loss_settings(**loss.settings()),
+            (
+                step.minibatch_size,
+                step.learning_rate,
+                step.max_grad_norm,
+                step.stop_kl,
+                STATS.index(step.stop_on),
+                float(self._steps_taken),
+                self._threads,
+            ),
+        )
+        self._steps_taken += steps
+        if failure == "loss":
+            last = dict(zip(STATS, stats[-1].tolist(), strict=True))
+            raise FloatingPointError(
+                f"policy_loss {last['policy_loss']}, value_loss {last['value_loss']}"
+            )
+        if failure == "gradient":
+            raise FloatingPointError("the norm of the gradient is not finite")
+        if failure == "action":
+            raise ValueError("an action of the rollout is none of this policy's")
+        if failure:
+            raise FloatingPointError(f"the {self._outputs} of a sample make no distribution")
+        return EpochResult(stats, stopped=stopped)
+
+    def policy_change(self, rollout: Rollout) -> PolicyChange:
+        new = self._distribution(*self._parameters())
+        valid = rollout.valid
+        try:
+            _, row = fused_loss(
+                new,
+                rollout.actions.reshape(-1, *rollout.actions.shape[2:]),
+                _flat(rollout.advantages),
+                objective="importance",
+                old_logp=_flat(rollout.logp),
+                old_dist=self._distribution(self._old_first, self._old_log_std),
+                mask=None if valid is None else _flat(valid),
+            )
+        except ValueError as error:
+            raise FloatingPointError(str(error)) from None
+        stats = dict(zip(STATS, row.tolist(), strict=True))
+        return PolicyChange(
+            **{name: stats[name] for name in ("kl", "entropy", "effective_sample_size")}
+        )
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self._link()
+
+    def _parameters(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Those of the policy for the rollout's observations; a log_std for all as a copy."""
+        first, log_std = self._native.policy(self._seen_obs, self._threads)
+        if self._log_std is not None:
+            log_std = self._log_std.copy()
+        return first, log_std
+
+    def _require_distribution(self, row: int) -> None:
+        if row >= 0:
+            raise FloatingPointError(
+                f"the {self._outputs} of environment {row} make no distribution"
+            )
+
+    def _link(self) -> None:
+        """Give the kernels the memory of the parameters and of Adam, as it is now."""
+        state = self._optimizer.state[self._flat]
+        if not state:  # torch makes it at the first step
+            state["step"] = torch.zeros(())
+            state["exp_avg"] = torch.zeros_like(self._flat)
+            state["exp_avg_sq"] = torch.zeros_like(self._flat)
+        # Of torch's memory: optimiser steps so far.
+        self._steps_taken: NDArray[np.float32] = state["step"].numpy()
+        gradient = self._flat.grad
+        assert gradient is not None
+        tensors = (self._flat.detach(), gradient, state["exp_avg"], state["exp_avg_sq"])
+        self._native.link(*(x.numpy() for x in tensors))
+
+    def _parts(self) -> list[tuple[int, list[Layer], list[tuple[Layer, int]]]]:
+        model = self.model
+        policy = (self._layer(model.actor.head), _POLICY)
+        *hidden, last = [m for m in model.critic if isinstance(m, nn.Linear)]
+        value = (self._layer(last), _VALUE)
+        trunk = self._layers(model.trunk)
+        if trunk:
+            return [(trunk[0][0], trunk, [policy, value])]
+        return [
+            (self._inputs(), self._layers(model.actor.hidden), [policy]),
+            (self._inputs(), [self._layer(m) for m in hidden], [value]),
+        ]
+
+    def _inputs(self) -> int:
+        first = next(m for m in self.model.critic if isinstance(m, nn.Linear))
+        return first.in_features
+
+    def _layers(self, modules: nn.Sequential) -> list[Layer]:
+        return [self._layer(m) for m in modules if isinstance(m, nn.Linear)]
+
+    def _layer(self, linear: nn.Linear) -> Layer:
+        weight, bias = self._place(linear.weight), self._place(linear.bias)
+        return linear.in_features, linear.out_features, weight, bias
+
+    def _place(self, parameter: Tensor) -> int:
+        """Where a parameter starts in the flat one."""
+        return (parameter.data_ptr() - self._flat.data_ptr()) // self._flat.element_size()
+
+    def _normal(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.ascontiguousarray(obs if self._normalizer is None else self._normalizer(obs))
+
+    def _distribution(self, first: Any, log_std: Any) -> Distribution:
+        kind = self._layout.kind
+        if kind == "categorical":
+            return Categorical(first)
+        if kind == "multi_categorical":
+            return MultiCategorical(first, self._layout.sizes)
+        if kind == "bernoulli":
+            return Bernoulli(first)
+        return SquashedGaussian(first, log_std) if self._squashed else Gaussian(first, log_std)
+
+
+def _flat(array: NDArray[Any]) -> NDArray[Any]:
+    """[T, N] as [T * N] of the same memory."""
+    return array.reshape(-1)
