@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ppo_fast.bench.advantage import bench_advantage
 from ppo_fast.bench.envs import bench_envs
+from ppo_fast.bench.learner import bench_learner
 from ppo_fast.bench.surrogate import bench_surrogate
 from ppo_fast.bench.train import bench_train
 
@@ -17,7 +18,15 @@ BENCHMARKS: dict[str, Callable[[float], object]] = {
     "advantage": lambda seconds: bench_advantage(seconds=seconds),
     "envs": lambda seconds: bench_envs(seconds=seconds),
     "surrogate": lambda seconds: bench_surrogate(seconds=seconds),
+    "learner": lambda seconds: bench_learner(seconds=seconds),
     "train": lambda _: bench_train(),
 }
 
-__all__ = ["BENCHMARKS", "bench_advantage", "bench_envs", "bench_surrogate", "bench_train"]
+__all__ = [
+    "BENCHMARKS",
+    "bench_advantage",
+    "bench_envs",
+    "bench_learner",
+    "bench_surrogate",
+    "bench_train",
+]
