@@ -143,7 +143,7 @@ def orders(config, monkeypatch):
 
     def permutation(count):
         assert count == size
-        ours = _core.permutation(config.seed, len(given), size)
+        (ours,) = _core.permutations(config.seed, len(given), 1, size)
         given.append(ours)
         t, i = np.divmod(ours, config.num_envs)
         return i * config.num_steps + t
