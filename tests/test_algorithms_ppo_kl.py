@@ -284,7 +284,7 @@ def test_a_large_beta_holds_the_policy():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_kl_stays_between_its_bounds_on_cartpole(seed, tmp_path):
+def test_the_typical_kl_is_between_its_bounds_on_cartpole(seed, tmp_path):
     import ppo_fast
 
     config = TrainConfig.preset(
@@ -300,4 +300,6 @@ def test_kl_stays_between_its_bounds_on_cartpole(seed, tmp_path):
     kl = ppo_fast.train(config).metrics["kl"]
     middle = kl[len(kl) // 4 : len(kl) - len(kl) // 4]
     penalty = AdaptiveBeta.of(config)
-    assert penalty.kl_min / 1.5 <= middle.mean() <= penalty.kl_max * 1.5
+    # Not the mean: now and then the KL jumps to a hundred times its bound, with either engine (10
+    # seeds each: medians 0.009 to 0.013, means 0.015 to 0.054).
+    assert penalty.kl_min <= np.median(middle) <= penalty.kl_max

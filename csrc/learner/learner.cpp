@@ -16,6 +16,7 @@ const LearnerKernels& kernels() { return PPO_SELECT_ISA(learner_kernels); }
 // and threads are awake.
 constexpr double kShareFrom = 8e5;
 constexpr std::ptrdiff_t kShareAwakeFrom = 32;  // samples
+constexpr std::ptrdiff_t kLine = 16;            // floats of a cache line
 
 // A log_std that is an output stays within these (ppo_fast/learners/networks.py).
 constexpr float kLeastLogStd = -20.0f;
@@ -231,12 +232,19 @@ void Learner::backward(std::ptrdiff_t batch, int threads) {
     }
   };
   const std::ptrdiff_t tasks = static_cast<std::ptrdiff_t>(parts_.size()) * chunks.count;
-  parallel_for(0, tasks, batch < kShareAwakeFrom ? 1 : threads, run);
-  const float* from = partials;
-  for (const Part& part : parts_) {
-    kernels().reduce({&part, from, part.partial_floats(), chunks.count, memory_.gradient});
-    from += part.partial_floats() * chunks.count;
-  }
+  parallel_for(0, tasks, threads, run);
+  // Mostly by the thread that made them, whose caches still hold them.
+  const auto add_up = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    const float* from = partials;
+    for (std::ptrdiff_t p = 0; p < end; ++p) {
+      const Part& part = parts_[static_cast<std::size_t>(p)];
+      if (p >= begin) {
+        kernels().reduce({&part, from, part.partial_floats(), chunks.count, memory_.gradient});
+      }
+      from += part.partial_floats() * chunks.count;
+    }
+  };
+  parallel_for(0, static_cast<std::ptrdiff_t>(parts_.size()), threads, add_up);
 }
 
 Distribution<float> Learner::distribution(std::ptrdiff_t batch) const {
@@ -341,7 +349,7 @@ Problem Learner::loss(const SampleArrays& samples, const std::int64_t* rows, std
   return PPO_SELECT_ISA(surrogate_kernels).loss_float(call);
 }
 
-void Learner::step(const EpochSettings& settings, double steps_taken, double norm) {
+void Learner::step(const EpochSettings& settings, double steps_taken, double norm, int threads) {
   AdamCall call;
   const double t = steps_taken + 1;
   const double beta1 = 0.9;
@@ -357,7 +365,17 @@ void Learner::step(const EpochSettings& settings, double steps_taken, double nor
   call.beta2_rest = static_cast<float>(1 - beta2);
   call.step_size = static_cast<float>(settings.learning_rate / (1 - std::pow(beta1, t)));
   call.correction = static_cast<float>(std::sqrt(1 - std::pow(beta2, t)));
-  kernels().adam(call);
+  const std::ptrdiff_t lines = (call.size + kLine - 1) / kLine;
+  parallel_for(0, lines, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    AdamCall own = call;
+    const std::ptrdiff_t first = begin * kLine;
+    own.size = std::min(end * kLine, call.size) - first;
+    own.parameters += first;
+    own.gradient += first;
+    own.exp_avg += first;
+    own.exp_avg_sq += first;
+    kernels().adam(own);
+  });
 }
 
 EpochOutcome Learner::epoch(const SampleArrays& samples, const std::int64_t* order,
@@ -384,7 +402,8 @@ EpochOutcome Learner::epoch(const SampleArrays& samples, const std::int64_t* ord
       return outcome;
     }
     hand_log_std_gradient_on(batch);
-    backward(batch, settings.threads);
+    const int threads = batch < kShareAwakeFrom ? 1 : settings.threads;
+    backward(batch, threads);
     const double squares = kernels().sum_of_squares(memory_.gradient, memory_.size);
     const double norm = std::sqrt(squares);
     // Adam's second moment is a float.
@@ -392,7 +411,7 @@ EpochOutcome Learner::epoch(const SampleArrays& samples, const std::int64_t* ord
       outcome.failure = EpochOutcome::kGradient;
       return outcome;
     }
-    step(settings, settings.steps_taken + static_cast<double>(outcome.steps), norm);
+    step(settings, settings.steps_taken + static_cast<double>(outcome.steps), norm, threads);
     ++outcome.steps;
   }
   return outcome;

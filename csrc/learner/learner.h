@@ -132,7 +132,7 @@ class Learner {
   void find_log_std(std::ptrdiff_t batch);
   void hand_log_std_gradient_on(std::ptrdiff_t batch);
   NoisePass noise_pass() const;
-  void step(const EpochSettings& settings, double steps_taken, double norm);
+  void step(const EpochSettings& settings, double steps_taken, double norm, int threads);
   Distribution<float> distribution(std::ptrdiff_t batch) const;
   Problem loss(const SampleArrays& samples, const std::int64_t* rows, std::ptrdiff_t batch,
                const EpochSettings& settings, double* stats);
