@@ -7,10 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt pyproject.toml constraints.txt $(shell find csrc -type f)
-CPP := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp')
+CPP := $(shell find csrc tests/cpp tests/cuda -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 SEED ?= 1
 
-.PHONY: train test test-slow test-pythons lint format package sanitize bench clean
+.PHONY: train test test-slow test-pythons lint format package cuda sanitize bench clean
 
 train: $(VENV)/train.stamp  ## train PPO on CartPole-v1 until solved
 	$(BIN)/ppo-fast train CartPole-v1 --seed $(SEED)
@@ -48,6 +48,9 @@ package: $(VENV)/dev.stamp  ## sdist and wheel, each installed and used in an em
 
 test-pythons: $(VENV)/test.stamp  ## kernels and environments on the other Pythons of this machine
 	tests/check_pythons.sh
+
+cuda: $(VENV)/test.stamp  ## the CUDA kernels for all architectures, warnings being errors, where there is an nvcc
+	tests/check_cuda.sh $(CURDIR)/$(BIN)
 
 sanitize: $(VENV)/test.stamp  ## C++ tests under ThreadSanitizer and AddressSanitizer
 	tests/check_sanitizers.sh $(CURDIR)/$(BIN)

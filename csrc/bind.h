@@ -1,4 +1,4 @@
-// What module.cpp calls: one function per room.
+// What module.cpp and cuda_module.cpp call: one function per room.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -11,5 +11,9 @@ void bind_distributions(pybind11::module_& m);
 void bind_envs(pybind11::module_& m);
 void bind_learner(pybind11::module_& m);
 void bind_surrogate(pybind11::module_& m);
+
+// Of _cuda.
+void bind_cuda_support(pybind11::module_& m);
+void bind_cuda_advantage(pybind11::module_& m);
 
 }  // namespace ppo

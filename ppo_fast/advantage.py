@@ -1,9 +1,10 @@
 """Advantages and returns: GAE, lambda-returns, discounted returns, V-trace, GAE over tokens.
 
 All of these are one recurrence backward in time (csrc/advantage/formula.h has the formulas). They
-take NumPy arrays, torch CPU tensors and other DLPack CPU arrays such as JAX's, and give back what
-they took: same library, shape and memory layout. Inputs are never written, nothing is normalised,
-and nothing about the end of an episode is guessed. Needs NumPy only.
+take NumPy arrays, torch tensors on the CPU or a CUDA device, and other DLPack arrays such as JAX's
+and CuPy's, and give back what they took: same library, device, shape and memory layout. Inputs are
+never written, nothing is normalised, and nothing about the end of an episode is guessed. Needs
+NumPy only.
 
 Arrays of transitions
 ---------------------
@@ -459,13 +460,7 @@ def _normalize(x: Any, valid: Any, eps: Any, ddof: Any) -> Any:
             f"normalize: x must be float32 or float64, got {x.dtype}; "
             "cast with x.astype(np.float32)"
         )
-    _require_like("normalize", "valid", valid, "x", x)
-    if not isinstance(eps, (int, float, np.number)):
-        raise TypeError(f"normalize: eps must be a number, got {type(eps).__name__}")
-    if not eps >= 0:
-        raise ValueError(f"normalize: eps must not be negative, got {eps}")
-    if ddof not in (0, 1):
-        raise ValueError(f"normalize: ddof must be 0 or 1, got {ddof!r}")
+    require_moments(x, valid, eps, ddof)
     counted = np.ones_like(x, dtype=bool) if valid is None else valid != 0
     result = np.zeros_like(x)
     chosen = x[counted]
@@ -477,43 +472,62 @@ def _normalize(x: Any, valid: Any, eps: Any, ddof: Any) -> Any:
     return result
 
 
+def require_moments(x: Any, valid: Any, eps: Any, ddof: Any) -> None:
+    """Check the arguments of `normalize` besides the dtype of x."""
+    _require_like("normalize", "valid", valid, "x", x)
+    if not isinstance(eps, (int, float, np.number)):
+        raise TypeError(f"normalize: eps must be a number, got {type(eps).__name__}")
+    if not eps >= 0:
+        raise ValueError(f"normalize: eps must not be negative, got {eps}")
+    if ddof not in (0, 1):
+        raise ValueError(f"normalize: ddof must be 0 or 1, got {ddof!r}")
+
+
 def _valid_rows(terminated: Any, truncated: Any, prev_done: Any, time_axis: Any) -> Any:
+    for name, flags in (("terminated", terminated), ("prev_done", np.asarray(prev_done))):
+        if flags.dtype.kind not in "biuf":
+            raise TypeError(f"valid_rows: {name} must be bool, got {flags.dtype}; cast it to bool")
+    return valid_rows_of(np, terminated, truncated, np.asarray(prev_done), time_axis)
+
+
+def valid_rows_of(
+    library: Any, terminated: Any, truncated: Any, prev_done: Any, time_axis: Any
+) -> Any:
+    """`valid_rows` of arrays of NumPy, or of tensors, `library` being torch."""
     if time_axis not in (0, 1):
         raise ValueError(f"valid_rows: time_axis must be 0 or 1, got {time_axis!r}")
     if terminated.ndim == 0:
         raise ValueError("valid_rows: terminated must have shape (T, N) or (T,), got ()")
     _require_like("valid_rows", "truncated", truncated, "terminated", terminated)
-    for name, flags in (("terminated", terminated), ("prev_done", np.asarray(prev_done))):
-        if flags.dtype.kind not in "biuf":
-            raise TypeError(f"valid_rows: {name} must be bool, got {flags.dtype}; cast it to bool")
     done = terminated != 0
     if truncated is not None:
         done |= truncated != 0
     axis = time_axis if done.ndim > 1 else 0
-    valid = np.empty_like(done)
-    steps, rows = np.moveaxis(done, axis, 0), np.moveaxis(valid, axis, 0)
-    first = np.asarray(prev_done) != 0
-    if first.size != math.prod(steps.shape[1:]):
+    valid = library.empty_like(done)
+    steps, rows = library.moveaxis(done, axis, 0), library.moveaxis(valid, axis, 0)
+    per_env = tuple(steps.shape[1:])
+    if math.prod(prev_done.shape) != math.prod(per_env):
         raise ValueError(
             "valid_rows: prev_done must have one flag per environment "
-            f"({math.prod(steps.shape[1:])}), got shape {first.shape}"
+            f"({math.prod(per_env)}), got shape {tuple(prev_done.shape)}"
         )
     rows[1:] = ~steps[:-1]
     if len(rows) > 0:
-        rows[0] = ~first.reshape(steps.shape[1:])
+        rows[0] = ~(prev_done != 0).reshape(per_env)
     return valid
 
 
 def _require_like(function: str, name: str, array: Any, like: str, other: Any) -> None:
     if array is None:
         return
-    if not isinstance(array, np.ndarray):
+    if isinstance(other, np.ndarray) and not isinstance(array, np.ndarray):
         raise TypeError(
             f"{function}: {name} must be a NumPy array like {like}, got {type(array).__name__}"
         )
     if array.shape != other.shape:
         raise ValueError(
-            f"{function}: {name} must have shape {other.shape} like {like}, got {array.shape}"
+            f"{function}: {name} must have shape {tuple(other.shape)} like {like}, "
+            f"got {tuple(array.shape)}"
         )
 
 

@@ -395,7 +395,11 @@ def _info(args: list[str]) -> int:
     from ppo_fast.info import build_info, cmake_dir, include_dir
 
     facts: dict[str, Any] = {**build_info()}
-    facts["cuda"] = "yes" if facts["cuda"] else "no (not built)"
+    facts["cuda"] = "yes" if facts["cuda"] else f"no ({facts['cuda_off']})"
+    built = f"{facts['cuda_toolkit']} for {facts['cuda_architectures']}"
+    facts["cuda_built"] = built if facts["cuda_toolkit"] else "no"
+    for name in ("cuda_off", "cuda_toolkit", "cuda_architectures"):
+        del facts[name]
     if facts["isa"] != facts["best_isa"]:
         facts["isa"] = f"{facts['isa']} (of {facts['best_isa']})"
     del facts["best_isa"]

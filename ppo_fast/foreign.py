@@ -1,7 +1,7 @@
 """Arrays of other libraries on their way into the advantage kernels and back.
 
-torch tensors go through torch_advantage.py; other arrays on the CPU (JAX, for one) cross by DLPack,
-without a copy.
+torch tensors go through torch_advantage.py. Other arrays cross by DLPack, without a copy: on the
+CPU (JAX, for one) as NumPy arrays, on a CUDA device (CuPy, JAX) as torch tensors.
 """
 
 import sys
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ppo_fast import _core, advantage
+from ppo_fast.extras import require
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gae": _core.gae,
@@ -24,6 +25,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 _call_torch: Callable[[str, tuple[Any, ...]], Any] | None = None
+_DLPACK_CUDA = 2
+
+
+def _torch_function() -> Callable[[str, tuple[Any, ...]], Any]:
+    global _call_torch
+    if _call_torch is None:
+        from ppo_fast.torch_advantage import call as call_torch
+
+        _call_torch = call_torch
+    return _call_torch
 
 
 def call(function: str, arguments: tuple[Any, ...]) -> Any:
@@ -31,12 +42,7 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
     first = arguments[0]
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(first, torch.Tensor):
-        global _call_torch
-        if _call_torch is None:
-            from ppo_fast.torch_advantage import call as call_torch
-
-            _call_torch = call_torch
-        return _call_torch(function, arguments)
+        return _torch_function()(function, arguments)
     if not hasattr(first, "__dlpack__"):
         raise TypeError(
             f"{function}: {PARAMETERS[function][0]} must be a NumPy array, a torch tensor or "
@@ -54,20 +60,32 @@ def _through_dlpack(function: str, arguments: tuple[Any, ...]) -> Any:
             f"__array_namespace__, so that results can be given back in it; got "
             f"{type(first).__name__}; pass np.from_dlpack(...)"
         )
-    converted = [
-        tuple(_to_numpy(function, f"out[{k}]", first, x) for k, x in enumerate(argument))
+    on_gpu = _is_on_gpu(first)
+    to_own = require("torch").from_dlpack if on_gpu else np.from_dlpack
+    converted = tuple(
+        tuple(_converted(to_own, function, f"out[{k}]", first, x) for k, x in enumerate(argument))
         if isinstance(argument, tuple)
-        else _to_numpy(function, name, first, argument)
+        else _converted(to_own, function, name, first, argument)
         for name, argument in zip(PARAMETERS[function], arguments, strict=True)
-    ]
-    results = FUNCTIONS[function](*converted)
+    )
+    called = FUNCTIONS[function]
+    results = _torch_function()(function, converted) if on_gpu else called(*converted)
     library = first.__array_namespace__()
     if isinstance(results, tuple):
         return tuple(library.from_dlpack(x) for x in results)
     return library.from_dlpack(results)
 
 
-def _to_numpy(function: str, name: str, first: Any, argument: Any) -> Any:
+def _is_on_gpu(array: Any) -> bool:
+    try:
+        return bool(array.__dlpack_device__()[0] == _DLPACK_CUDA)
+    except AttributeError:  # a tracer of JAX's
+        return False
+
+
+def _converted(
+    to_own: Callable[[Any], Any], function: str, name: str, first: Any, argument: Any
+) -> Any:
     if argument is None or isinstance(argument, (int, float, str, np.generic)):
         return argument
     if not isinstance(argument, type(first)):
@@ -76,11 +94,13 @@ def _to_numpy(function: str, name: str, first: Any, argument: Any) -> Any:
             f"got {type(argument).__name__}"
         )
     try:
-        return np.from_dlpack(argument)
+        return to_own(argument)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(
             f"{function}: {name} cannot be read on the CPU: {error}; NumPy must know its dtype, "
             "and it must not be traced (jit, grad, vmap)"
+            if to_own is np.from_dlpack
+            else f"{function}: {name} cannot be read by torch: {error}"
         ) from None
 
 

@@ -1,14 +1,18 @@
 """Facts about this build, as `ppo-fast info` prints them."""
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
+
+from ppo_fast.cuda import CudaInfo
 
 
-class BuildInfo(TypedDict):
+class BuildInfo(CudaInfo):
     """What `build_info` returns.
 
     `isa` is the instruction set in use (PPO_FAST_ISA=generic|avx2|avx512 asks for a lower one),
     `best_isa` the best of build and processor, `threads` the processors this process may run on.
+    `cuda` says whether kernels can run on a GPU here, `cuda_off` why not (empty if they can),
+    `cuda_toolkit` and `cuda_architectures` what they were built with and for (empty if not built).
     """
 
     version: str
@@ -16,7 +20,6 @@ class BuildInfo(TypedDict):
     flags: str
     isa: str
     best_isa: str
-    cuda: bool
     threads: int
 
 
@@ -38,9 +41,9 @@ class NativeEnvInfo(TypedDict):
 
 def build_info() -> BuildInfo:
     """Version, compiler, flags, instruction set, CUDA and thread count of the native kernels."""
-    from ppo_fast import _core
+    from ppo_fast import _core, cuda
 
-    return _core.build_info()
+    return cast(BuildInfo, _core.build_info() | cuda.build_info())
 
 
 def include_dir() -> Path:

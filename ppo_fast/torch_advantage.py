@@ -1,8 +1,8 @@
 """The advantage kernels for torch: `torch.ops.ppo_fast.gae` and its siblings, with fake kernels.
 
-In eager mode plain CPU tensors go straight to the kernels, without a copy: the operators exist for
+In eager mode plain tensors go straight to the kernels, without a copy: the operators exist for
 `torch.compile`, `torch.export` and fake tensors, and a trip through torch's dispatcher takes as
-long as a small rollout.
+long as a small rollout. Tensors on a CUDA device go on in cuda_advantage.py.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, from_numpy
 from torch.compiler import is_compiling
 
+from ppo_fast import cuda
+from ppo_fast.cuda_advantage import call as call_on_gpu
 from ppo_fast.foreign import FUNCTIONS, PARAMETERS
 
 _HALF = frozenset({torch.bfloat16, torch.float16})
@@ -51,6 +53,7 @@ _PLAIN = {
 _FLAGS = frozenset(
     {"terminated", "truncated", "episode_starts", "last_done", "prev_done", "mask", "valid"}
 )
+_NUMBERS_ONLY = frozenset(_PLAIN) - {"on_truncation", "masked"}
 _NUMBERS = frozenset(_TENSORS) - _FLAGS - {"cu_seqlens"}
 _PAIRS = frozenset({"gae", "vtrace", "token_gae"})
 _WITH_OUT = frozenset(name for name, parameters in PARAMETERS.items() if "out" in parameters)
@@ -58,19 +61,29 @@ _WITH_OUT = frozenset(name for name, parameters in PARAMETERS.items() if "out" i
 
 def call(function: str, arguments: tuple[Any, ...]) -> Any:
     """Call a function of `ppo_fast.advantage` whose first argument is a tensor."""
-    plain = type(arguments[0]) is Tensor and not is_compiling()
-    if plain:
+    first = arguments[0]
+    plain = type(first) is Tensor and not is_compiling()
+    on_gpu = cuda.holds(first)
+    if plain and not on_gpu:
         try:
             return _eagerly(function, arguments, arguments)
         except (TypeError, RuntimeError):  # half precision, or a mistake: look closer
             pass
+    if not on_gpu and first.device.type != "cpu":
+        name = PARAMETERS[function][0]
+        raise ValueError(
+            f"{function}: {name} must be on the CPU or a CUDA device, got {first.device}; "
+            f"pass {name}.cpu()"
+        )
     prepared = tuple(
-        _prepare(function, name, argument)
+        _prepare(function, name, argument, first.device)
         for name, argument in zip(PARAMETERS[function], arguments, strict=True)
     )
-    if plain:
-        return _eagerly(function, tuple(_detached(x) for x in prepared), arguments)
-    return _through_operator(function, prepared)
+    if not plain:
+        return _through_operator(function, prepared)
+    if on_gpu:
+        return call_on_gpu(function, prepared, new_out)
+    return _eagerly(function, tuple(_detached(x) for x in prepared), arguments)
 
 
 def _eagerly(function: str, arguments: tuple[Any, ...], given: tuple[Any, ...]) -> Any:
@@ -104,7 +117,7 @@ def _through_operator(function: str, prepared: tuple[Any, ...]) -> Any:
             flat += [0.0 if each else float(argument), argument if each else None]
         elif name in _TENSORS and isinstance(argument, (bool, int, float)):
             dtype = torch.bool if isinstance(argument, bool) else prepared[0].dtype
-            flat.append(torch.tensor([argument], dtype=dtype))
+            flat.append(torch.full((1,), argument, dtype=dtype, device=prepared[0].device))
         else:
             flat.append(argument)
     results = getattr(torch.ops.ppo_fast, function)(*flat)
@@ -133,7 +146,7 @@ def _write(function: str, name: str, out: Tensor, result: Tensor) -> Tensor:
     return out.copy_(result)
 
 
-def _prepare(function: str, name: str, argument: Any) -> Any:
+def _prepare(function: str, name: str, argument: Any, device: torch.device) -> Any:
     """A checked argument; half precision becomes float32."""
     if isinstance(argument, Tensor):
         if argument.requires_grad and torch.is_grad_enabled():
@@ -141,10 +154,13 @@ def _prepare(function: str, name: str, argument: Any) -> Any:
                 f"{function}: {name} requires grad, but nothing is differentiated here; "
                 f"pass {name}.detach() or call it under torch.no_grad()"
             )
-        if argument.device.type != "cpu":
+        if argument.device != device:
             raise ValueError(
-                f"{function}: {name} must be on the CPU, got {argument.device}; pass {name}.cpu()"
+                f"{function}: {name} must be on {device} like {PARAMETERS[function][0]}, "
+                f"got {argument.device}; pass {name}.to({str(device)!r})"
             )
+        if name in _NUMBERS_ONLY:
+            raise TypeError(f"{function}: {name} must be a number, got a tensor")
         if argument.dtype not in _HALF:
             if name in _NUMBERS and argument.dtype not in (torch.float32, torch.float64):
                 raise TypeError(
@@ -170,7 +186,7 @@ def _prepare(function: str, name: str, argument: Any) -> Any:
     if isinstance(argument, np.generic):
         return argument.item()
     if isinstance(argument, tuple) and name == "out":
-        return tuple(_prepare(function, f"out[{k}]", x) for k, x in enumerate(argument))
+        return tuple(_prepare(function, f"out[{k}]", x, device) for k, x in enumerate(argument))
     raise TypeError(
         f"{function}: {name} must be a torch tensor like {PARAMETERS[function][0]}, "
         f"got {type(argument).__name__}"
@@ -188,23 +204,30 @@ def _detached(argument: Any) -> Any:
     return argument.detach() if isinstance(argument, Tensor) else argument
 
 
+def _arguments(function: str, flat: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a function from those of its operator."""
+    rest = iter(flat)
+    arguments: list[Any] = []
+    for name in PARAMETERS[function]:
+        argument = None if name == "out" else next(rest)
+        if name in _NUMBER_OR_TENSOR:
+            each = next(rest)
+            argument = argument if each is None else each
+        arguments.append(_detached(argument))
+    return tuple(arguments)
+
+
+def _gpu_kernel(function: str) -> Callable[..., Any]:
+    """The operator's body on a CUDA device."""
+    return lambda *flat: call_on_gpu(function, _arguments(function, flat), new_out)
+
+
 def _kernel(function: str) -> Callable[..., Any]:
-    """The operator's body: its arguments as those of the function of `_core`."""
+    """The operator's body on the CPU: its arguments as those of the function of `_core`."""
     names = PARAMETERS[function]
 
     def kernel(*flat: Any) -> Any:
-        rest = iter(flat)
-        arguments: list[Any] = []
-        for name in names:
-            if name == "out":
-                arguments.append(None)
-                continue
-            argument = next(rest)
-            if name in _NUMBER_OR_TENSOR:
-                each = next(rest)
-                argument = argument if each is None else each
-            tensor = isinstance(argument, Tensor)
-            arguments.append(argument.detach().numpy() if tensor else argument)
+        arguments = (x.numpy() if isinstance(x, Tensor) else x for x in _arguments(function, flat))
         results = FUNCTIONS[function](*arguments)
         if isinstance(results, tuple):
             return tuple(from_numpy(x) for x in results)
@@ -218,14 +241,19 @@ def _kernel(function: str) -> Callable[..., Any]:
 
 def _fake(function: str) -> Callable[..., Any]:
     def fake(*flat: Any) -> Any:
-        first = flat[0]
         if function not in _WITH_OUT:
-            return _like_first(first, function == "valid_rows")
-        time_axis = 1 if function == "token_gae" else flat[-2]
-        result = _empty_result(first, time_axis)
-        return (result, _empty_result(first, time_axis)) if function in _PAIRS else result
+            return _like_first(flat[0], function == "valid_rows")
+        return new_out(function, _arguments(function, flat))
 
     return fake
+
+
+def new_out(function: str, arguments: tuple[Any, ...]) -> Any:
+    """Results to be written, in the layout of the rewards: a tensor or a pair."""
+    rewards = arguments[0]
+    time_axis = 1 if function == "token_gae" else arguments[-3]
+    result = _empty_result(rewards, time_axis)
+    return (result, _empty_result(rewards, time_axis)) if function in _PAIRS else result
 
 
 def _like_first(first: Tensor, flags: bool) -> Tensor:
@@ -234,7 +262,7 @@ def _like_first(first: Tensor, flags: bool) -> Tensor:
 
 def _empty_result(rewards: Tensor, time_axis: int) -> Tensor:
     """A tensor like the rewards, the same axis having its neighbours side by side."""
-    if rewards.ndim > 1:
+    if rewards.ndim > 1 and time_axis in (0, 1):
         stride_t, stride_n = rewards.stride(time_axis), rewards.stride(1 - time_axis)
         batch_major = bool(stride_t > 0) and bool(stride_t < stride_n)
         if batch_major == (time_axis == 0):
@@ -257,4 +285,5 @@ def _schema(function: str) -> str:
 for _function in PARAMETERS:
     torch.library.define(f"ppo_fast::{_function}", _schema(_function))
     torch.library.impl(f"ppo_fast::{_function}", "CPU")(_kernel(_function))
+    torch.library.impl(f"ppo_fast::{_function}", "CUDA")(_gpu_kernel(_function))
     torch.library.register_fake(f"ppo_fast::{_function}")(_fake(_function))

@@ -7,6 +7,7 @@ from advantage_cases import FORMS, PLAIN, RETURNS_FORMS, Form, as_call, random_c
 torch = pytest.importorskip("torch")
 
 import ppo_fast  # noqa: E402 - after the check for torch
+import ppo_fast.torch_advantage  # noqa: E402 - defines the operators
 
 
 def transitions(function, form=PLAIN, shape="TN", layout="contiguous", **options):
@@ -164,3 +165,31 @@ def is_float32(x):
 def new_out(function, expected):
     out = tuple(torch.full_like(as_tensor(x), torch.nan) for x in expected)
     return out if function.__name__ in ("gae", "vtrace", "token_gae") else out[0]
+
+
+def operator_of(name):
+    """An operator and its arguments, in the order of its schema."""
+    function, call = CALLS[name]
+    operator = getattr(torch.ops.ppo_fast, function).default
+    defaults = {
+        "masked": "skip",
+        "bootstrap": 0.0,
+        "exact": False,
+        "time_axis": 0,
+        "rho_clip": 1.0,
+        "c_clip": 1.0,
+        "pg_rho_clip": 1.0,
+    }
+    call = defaults | {k: as_tensor(x) for k, x in call.items()}
+    for k in ("last_values", "last_done", "prev_done"):
+        if isinstance(call.get(k), (bool, float)):
+            call[k] = torch.tensor([call[k]])
+    arguments = []
+    for argument in operator._schema.arguments:
+        value = call.get(argument.name.removesuffix("_each"))
+        if argument.name.endswith("_each"):
+            value = value if isinstance(value, torch.Tensor) else None
+        elif argument.type.kind() == "FloatType" and isinstance(value, torch.Tensor):
+            value = 0.0
+        arguments.append(value)
+    return operator, arguments

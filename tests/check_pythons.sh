@@ -19,7 +19,7 @@ for version in 3.11 3.12 3.13 3.14; do
     fi
     "$python" -m venv "$work/$version"
     "$work/$version/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --constraint constraints.txt ".[test]"
+        --constraint constraints.txt --config-settings cmake.define.PPO_FAST_CUDA=OFF ".[test]"
     # Away from the sources, so that the installed package is what is imported.
     (cd "$work" && "$work/$version/bin/python" -m pytest -q -c "$here/pyproject.toml" -m "not slow" \
         -p no:cacheprovider "$here/tests")

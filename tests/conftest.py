@@ -1,5 +1,10 @@
 """Fixtures that several test files use."""
 
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
 import gymnasium
 import pytest
 import tiny_envs
@@ -39,3 +44,47 @@ def faulty():
     tiny_envs.register()
     yield tiny_envs.Faulty
     tiny_envs.unregister()
+
+
+@pytest.fixture(scope="session")
+def emulated():
+    """`ppo_fast._cuda` without a GPU: its sources as plain C++, kernels on the CPU (tests/cuda)."""
+    pybind11 = pytest.importorskip("pybind11")
+    root = Path(__file__).parents[1]
+    build = root / "build" / "emulated"
+    settings = {
+        "PPO_FAST_CPP_TESTS": "ON",
+        "PPO_FAST_CUDA": "OFF",
+        "Python_EXECUTABLE": sys.executable,
+        "pybind11_DIR": pybind11.get_cmake_dir(),
+    }
+    for command in (
+        ["cmake", "-S", root, "-B", build, *(f"-D{k}={x}" for k, x in settings.items())],
+        ["cmake", "--build", build, "--target", "_cuda_emulated"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = (build / "tests" / "cuda").glob("_cuda.*so")
+    spec = importlib.util.spec_from_file_location("_cuda", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["emulated", "cuda"])
+def device(request, monkeypatch):
+    """Where the kernels of the GPU run: on the CPU, or on a GPU if there is one.
+
+    The name of torch's device that tensors must be on.
+    """
+    import ppo_fast.cuda
+
+    if request.param == "cuda":
+        reason = ppo_fast.cuda.build_info()["cuda_off"]
+        if reason:
+            pytest.skip(reason)
+        return "cuda"
+    module = request.getfixturevalue("emulated")
+    monkeypatch.setattr(ppo_fast.cuda, "kernels", lambda what: module)
+    monkeypatch.setattr(ppo_fast.cuda, "holds", lambda tensor: True)
+    return "cpu"

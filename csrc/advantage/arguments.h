@@ -70,8 +70,8 @@ struct Transitions {
   FlagView masked;  // rows that do not count: advantage 0, trace cut
   OnTruncation on_truncation = OnTruncation::kBootstrap;
   double gamma = 0;
-  const double* gae_lambda = nullptr;  // one number, or one per column
-  bool lambda_per_column = false;
+  double gae_lambda = 0;
+  const double* lambdas = nullptr;  // [N], instead of gae_lambda; or null
 };
 
 template <typename T>
@@ -105,15 +105,16 @@ struct TokenArguments {
   View2<const T> values;
   FlagView mask;
   const std::int64_t* starts = nullptr;
+  std::ptrdiff_t num_sequences = 0;      // B; on a GPU packed ones are one column
   std::ptrdiff_t first_sequence = 0;     // column 0 is this sequence
   std::ptrdiff_t longest = PTRDIFF_MAX;  // longer sequences are left to another call
   View1<const T> bootstrap;              // [B]; stride 0: one for all
   bool skip = true;                      // masked tokens are skipped; else they decay
   double gamma = 0;
-  const double* gae_lambda = nullptr;
-  bool lambda_per_column = false;
-  View2<T> advantages;  // out
-  View2<T> returns;     // out
+  double gae_lambda = 0;
+  const double* lambdas = nullptr;  // [B], instead of gae_lambda; or null
+  View2<T> advantages;              // out
+  View2<T> returns;                 // out
 };
 
 }  // namespace ppo

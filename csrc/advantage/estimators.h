@@ -18,10 +18,6 @@
 
 namespace ppo::inline PPO_ISA {
 
-constexpr std::uint8_t kTerminated = 1;
-constexpr std::uint8_t kTruncated = 2;
-constexpr std::uint8_t kMasked = 4;
-
 // Inputs of a span as runs.
 template <typename T>
 struct Inputs {
@@ -40,8 +36,8 @@ class TransitionReader {
   explicit TransitionReader(const Transitions<T>& a) : a_(a), gamma_(static_cast<T>(a.gamma)) {
     std::memset(zeros_, 0, sizeof zeros_);
     std::memset(no_flags_, 0, sizeof no_flags_);
-    if (!a.lambda_per_column) {
-      const T decay = static_cast<T>(a.gamma * a.gae_lambda[0]);
+    if (a.lambdas == nullptr) {
+      const T decay = static_cast<T>(a.gamma * a.gae_lambda);
       for (T& x : decay_) x = decay;
     }
   }
@@ -111,29 +107,24 @@ class TransitionReader {
   std::uint8_t code_flags(const Span& s, const std::uint8_t* terminated) {
     const std::uint8_t* truncated = fetch(a_.truncated, s, truncated_, no_flags_);
     const std::uint8_t* masked = fetch(a_.masked, s, masked_, no_flags_);
-    const std::uint8_t code = a_.on_truncation == OnTruncation::kTerminate ? kTerminated
-                              : a_.on_truncation == OnTruncation::kDrop    ? kMasked
-                                                                           : kTruncated;
+    const std::uint8_t code = truncation_code(a_.on_truncation);
     std::uint8_t found = 0;
     const std::ptrdiff_t size = s.size();
     PPO_INDEPENDENT
     for (std::ptrdiff_t i = 0; i < size; ++i) {
-      const std::uint8_t cut = truncated[i] != 0 ? code : std::uint8_t(0);
-      const std::uint8_t end = terminated[i] != 0 ? kTerminated : cut;
-      const std::uint8_t mask = masked[i] != 0 ? kMasked : std::uint8_t(0);
-      codes_[i] = static_cast<std::uint8_t>(end | mask);
+      codes_[i] = flag_code(terminated[i] != 0, truncated[i] != 0, masked[i] != 0, code);
       found = static_cast<std::uint8_t>(found | codes_[i]);
     }
     return found;
   }
 
   void set_decay(const Span& s) {
-    if (!a_.lambda_per_column) return;
+    if (a_.lambdas == nullptr) return;
     const bool by_step = s.order == Order::kStepByStep;
     const std::ptrdiff_t size = s.size();
     for (std::ptrdiff_t i = 0; i < size; ++i) {
       const std::ptrdiff_t n = s.n + (by_step ? i % s.columns : i / s.steps);
-      decay_[i] = static_cast<T>(a_.gamma * a_.gae_lambda[n]);
+      decay_[i] = static_cast<T>(a_.gamma * a_.lambdas[n]);
     }
   }
 
@@ -152,32 +143,16 @@ class TransitionReader {
   alignas(64) std::uint8_t codes_[kRun];
 };
 
-// One element of the front: V'_t, the TD error and the coefficient, without importance weights.
 // Loads come first and unconditionally: a load under a condition does not vectorise.
 template <bool kCodes, typename T>
-struct Front {
-  T value;
-  T after;
-  T error;
-  T coefficient;
-  bool masked;
-
-  PPO_HD Front(const Inputs<T>& in, std::ptrdiff_t i, T gamma) : value(in.values[i]) {
-    const std::uint8_t flags = in.flags[i];
-    const T next_value = in.after[i];
-    const T final_value = kCodes ? in.final_values[i] : T(0);
-    const T reward = in.rewards[i];
-    const T decay = in.decay[i];
-    const bool terminated = kCodes ? (flags & kTerminated) != 0 : flags != 0;
-    const bool truncated = kCodes && (flags & kTruncated) != 0;
-    masked = kCodes && (flags & kMasked) != 0;
-    after = value_after(terminated, truncated, final_value, next_value);
-    error = td_error(reward, gamma, after, value);
-    coefficient = flags != 0 ? kCut<T> : decay;
-  }
-
-  PPO_HD T delta() const { return masked ? T(0) : error; }
-};
+PPO_HD Front<kCodes, T> front_of(const Inputs<T>& in, std::ptrdiff_t i, T gamma) {
+  const T value = in.values[i];
+  const std::uint8_t flags = in.flags[i];
+  const T next_value = in.after[i];
+  const T final_value = kCodes ? in.final_values[i] : T(0);
+  const T reward = in.rewards[i];
+  return {reward, value, next_value, final_value, flags, in.decay[i], gamma};
+}
 
 template <typename Arguments>
 class GaeEstimator {
@@ -240,7 +215,7 @@ class GaeEstimator {
     const T gamma = reader_.gamma();
     PPO_INDEPENDENT
     for (std::ptrdiff_t i = 0; i < size; ++i) {
-      const Front<kCodes, T> x(in, i, gamma);
+      const auto x = front_of<kCodes>(in, i, gamma);
       delta[i] = x.delta();
       coefficient[i] = x.coefficient;
     }
@@ -260,7 +235,7 @@ class GaeEstimator {
     const T gamma = reader_.gamma();
     PPO_INDEPENDENT
     for (std::ptrdiff_t n = 0; n < columns; ++n) {
-      const Front<kCodes, T> x(in, first + n, gamma);
+      const auto x = front_of<kCodes>(in, first + n, gamma);
       T advantage = carry[n];
       recur(x.delta(), x.coefficient, advantage);
       carry[n] = advantage;
@@ -379,7 +354,7 @@ class VtraceEstimator {
     const auto c_limit = static_cast<T>(a_.c_clip);
     PPO_INDEPENDENT
     for (std::ptrdiff_t i = 0; i < size; ++i) {
-      const Front<kCodes, T> x(in, i, gamma);
+      const auto x = front_of<kCodes>(in, i, gamma);
       const T weighted = clipped_weight(rho_[i], limit) * x.error;
       const T scaled = x.coefficient * clipped_weight(rho_[i], c_limit);
       const bool cut = x.coefficient < T(0);

@@ -12,6 +12,9 @@
 //          Actor-Learner Architectures" (2018), eq. 1.
 #pragma once
 
+#include <cstdint>
+
+#include "advantage/arguments.h"
 #include "ppo_fast/host_device.h"
 
 namespace ppo::inline PPO_ISA {
@@ -41,6 +44,85 @@ PPO_HD void recur(const T& delta, const T& coefficient, T& carry) {
   const T carried = delta + coefficient * carry;
   carry = coefficient < T{} ? delta : carried;
 }
+
+// What a stretch of time hands on of what is carried into it. A coefficient of zero cuts, whatever
+// is carried in.
+PPO_HD double carried_out(const Summary& stretch, double carry) {
+  const double carried = stretch.b + stretch.c * carry;
+  return stretch.c == 0 ? stretch.b : carried;
+}
+
+// The summary of one stretch and the one behind it.
+PPO_HD Summary joined(const Summary& first, const Summary& later) {
+  return {carried_out(first, later.b), first.c == 0 ? 0 : first.c * later.c};
+}
+
+constexpr std::uint8_t kTerminated = 1;
+constexpr std::uint8_t kTruncated = 2;
+constexpr std::uint8_t kMasked = 4;
+
+// What a truncated transition counts as.
+PPO_HD std::uint8_t truncation_code(OnTruncation rule) {
+  return rule == OnTruncation::kTerminate ? kTerminated
+         : rule == OnTruncation::kDrop    ? kMasked
+                                          : kTruncated;
+}
+
+// The flags of a transition in one byte.
+PPO_HD std::uint8_t flag_code(bool terminated, bool truncated, bool masked, std::uint8_t code) {
+  const std::uint8_t cut = truncated ? code : std::uint8_t(0);
+  const std::uint8_t end = terminated ? kTerminated : cut;
+  const std::uint8_t mask = masked ? kMasked : std::uint8_t(0);
+  return static_cast<std::uint8_t>(end | mask);
+}
+
+// delta and c of a transition, without importance weights. kCodes: flags are codes; else anything but 0 says
+// terminated, and final_value is not looked at.
+template <bool kCodes, typename T>
+struct Front {
+  T value;
+  T after;
+  T error;
+  T coefficient;
+  bool masked;
+
+  Front() = default;
+  PPO_HD Front(T reward, T value_, T next_value, T final_value, std::uint8_t flags, T decay,
+               T gamma)
+      : value(value_) {
+    const bool terminated = kCodes ? (flags & kTerminated) != 0 : flags != 0;
+    const bool truncated = kCodes && (flags & kTruncated) != 0;
+    masked = kCodes && (flags & kMasked) != 0;
+    after = value_after(terminated, truncated, final_value, next_value);
+    error = td_error(reward, gamma, after, value);
+    coefficient = flags != 0 ? kCut<T> : decay;
+  }
+
+  PPO_HD T delta() const { return masked ? T(0) : error; }
+};
+
+// A token that a mask does not count. skip: it is no step at all, A and V are carried past it (verl, NeMo-RL);
+// else it is a step with reward 0 and value 0 (OpenRLHF).
+template <typename T>
+struct TokenRule {
+  T gamma;
+  T decay;  // gamma lambda
+  T other_gamma;
+  T other_decay;
+
+  PPO_HD TokenRule(bool skip, T gamma_, T decay_)
+      : gamma(gamma_),
+        decay(decay_),
+        other_gamma(skip ? T(0) : gamma_),
+        other_decay(skip ? T(1) : decay_) {}
+
+  PPO_HD T delta(bool counted, T reward, T after, T value) const {
+    const T error = td_error(reward, gamma, after, value);
+    const T other = other_gamma == T(0) ? T(0) : other_gamma * after;
+    return counted ? error : other;
+  }
+  PPO_HD T coefficient(bool counted) const { return counted ? decay : other_decay; }
+};
 
 // min(rho_bar, rho_t); NaN stays NaN.
 template <typename T>

@@ -69,18 +69,6 @@ void recur_tile(const T* __restrict delta, const T* __restrict coefficient, T* a
   }
 }
 
-// What a stretch of time hands on of what is carried into it. A coefficient of zero cuts, whatever
-// is carried in.
-PPO_HD double carried_out(const Summary& stretch, double carry) {
-  const double carried = stretch.b + stretch.c * carry;
-  return stretch.c == 0 ? stretch.b : carried;
-}
-
-// The summary of one stretch and the one behind it.
-PPO_HD Summary joined(const Summary& first, const Summary& later) {
-  return {carried_out(first, later.b), first.c == 0 ? 0 : first.c * later.c};
-}
-
 // Summaries of kLanes segments of kLaneSteps each; tiles are [kLaneSteps, kLanes]. Products of
 // coefficients are formed in double: in float they are off by the same amount in every segment,
 // which adds up over a long row.

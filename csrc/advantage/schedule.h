@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "advantage/cpu.h"
-#include "advantage/recurrence.h"
+#include "advantage/formula.h"
 #include "support/stream.h"
 #include "support/thread_pool.h"
 

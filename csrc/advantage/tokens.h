@@ -1,8 +1,5 @@
-// The estimator of token sequences: GAE over the tokens that a mask counts.
-//
-// skip:  a token that is not counted is no step at all: A and V are carried past it (verl, NeMo-RL).
-// decay: it is a step with reward 0 and value 0 (OpenRLHF).
-// Results at such tokens are A = 0, R = V.
+// The estimator of token sequences: GAE over the tokens that a mask counts; formula.h has what others come to. Results
+// at those are A = 0, R = V.
 #pragma once
 
 #include <cstddef>
@@ -125,18 +122,14 @@ class TokenEstimator {
     }
     next = behind;
 
-    const double trace = a_.gae_lambda[a_.lambda_per_column ? a_.first_sequence + n : 0];
+    const double trace = a_.lambdas ? a_.lambdas[a_.first_sequence + n] : a_.gae_lambda;
     const auto decay = static_cast<T>(a_.gamma * trace);
-    const T other_decay = a_.skip ? T(1) : decay;
-    const T other_gamma = a_.skip ? T(0) : gamma_;
+    const TokenRule<T> rule(a_.skip, gamma_, decay);
     PPO_INDEPENDENT
     for (std::ptrdiff_t i = 0; i < run.steps; ++i) {
       const bool counted = mask[i] != 0;
-      const T after = after_[i];
-      const T error = td_error(rewards[i], gamma_, after, values[i]);
-      const T other = other_gamma == T(0) ? T(0) : other_gamma * after;
-      d[i] = counted ? error : other;
-      c[i] = counted ? decay : other_decay;
+      d[i] = rule.delta(counted, rewards[i], after_[i], values[i]);
+      c[i] = rule.coefficient(counted);
     }
   }
 

@@ -26,7 +26,7 @@ py::dict build_info() {
   info["flags"] = PPO_FLAGS_TEXT;
   info["isa"] = isa_name(active_isa());
   info["best_isa"] = isa_name(best_isa());
-  info["cuda"] = false;
+  info["cuda_off"] = PPO_CUDA_OFF;
   info["threads"] = hardware_threads();
   return info;
 }

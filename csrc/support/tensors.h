@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace ppo::tensors {
@@ -48,11 +49,12 @@ struct ExchangeApi {
   void* managed_tensor_from_object;
   int (*managed_tensor_to_object)(ManagedTensor* tensor, void** object);
   int (*tensor_from_object)(void* object, Tensor* out);
+  int (*current_stream)(std::int32_t device_type, std::int32_t device_id, void** stream);
 };
 
 inline constexpr std::int32_t kCpu = 1;
 inline constexpr std::uint32_t kMajorVersion = 1;
-enum TypeCode : std::uint8_t { kInt = 0, kFloat = 2, kBool = 6 };
+enum TypeCode : std::uint8_t { kInt = 0, kUint = 1, kFloat = 2, kBool = 6 };
 
 }  // namespace dlpack
 
@@ -73,22 +75,36 @@ inline py::dtype dtype_of(const dlpack::Tensor& tensor) {
   };
   if (is(dlpack::kFloat, 32)) return py::dtype::of<float>();
   if (is(dlpack::kFloat, 64)) return py::dtype::of<double>();
-  if (is(dlpack::kInt, 64)) return py::dtype::of<std::int64_t>();
   if (is(dlpack::kBool, 8)) return py::dtype::of<bool>();
-  throw py::type_error("a tensor is neither float32, float64, int64 nor bool");
+  if (is(dlpack::kInt, 8)) return py::dtype::of<std::int8_t>();
+  if (is(dlpack::kUint, 8)) return py::dtype::of<std::uint8_t>();
+  if (is(dlpack::kInt, 32)) return py::dtype::of<std::int32_t>();
+  if (is(dlpack::kInt, 64)) return py::dtype::of<std::int64_t>();
+  throw py::type_error("a tensor is neither float32, float64, int8, uint8, int32, int64 nor bool");
 }
 
-inline py::object as_array(const dlpack::ExchangeApi& api, const py::handle& object) {
-  if (object.is_none()) return py::none();
+inline dlpack::Tensor tensor_of(const dlpack::ExchangeApi& api, const py::handle& object) {
   dlpack::Tensor tensor;
   if (api.tensor_from_object(object.ptr(), &tensor) != 0) throw py::error_already_set();
-  if (tensor.device_type != dlpack::kCpu) throw py::type_error("a tensor is not on the CPU");
+  return tensor;
+}
+
+// An array of the memory of a tensor, which it keeps alive. On another device than the CPU that array has a shape,
+// strides and an address, and nothing of it may be read here.
+inline py::array array_of(const dlpack::Tensor& tensor, const py::handle& object) {
   const py::dtype dtype = dtype_of(tensor);
   std::vector<py::ssize_t> shape(tensor.shape, tensor.shape + tensor.ndim);
   std::vector<py::ssize_t> strides(tensor.strides, tensor.strides + tensor.ndim);
   for (py::ssize_t& stride : strides) stride *= dtype.itemsize();
   const void* data = static_cast<const char*>(tensor.data) + tensor.byte_offset;
   return py::array(dtype, std::move(shape), std::move(strides), data, object);
+}
+
+inline py::object as_array(const dlpack::ExchangeApi& api, const py::handle& object) {
+  if (object.is_none()) return py::none();
+  const dlpack::Tensor tensor = tensor_of(api, object);
+  if (tensor.device_type != dlpack::kCpu) throw py::type_error("a tensor is not on the CPU");
+  return array_of(tensor, object);
 }
 
 // Arrays of the tensors in a tuple, None staying None. `capsule` is their type's

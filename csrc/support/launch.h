@@ -1,0 +1,88 @@
+// Work on a stream of a CUDA device: a body for each of a number of items, or for each of a number of warps. Nothing
+// here waits for the device or allocates, so that all of it may be captured in a graph.
+//
+// Bodies are PPO_HD functors. tests/cuda/support/launch.h stands in for this header where they run without a GPU.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cub/warp/warp_scan.cuh>
+
+#include "ppo_fast/host_device.h"
+
+namespace ppo::cuda {
+
+inline constexpr int kLanes = 32;
+inline constexpr int kWarpsPerBlock = 4;
+inline constexpr int kThreads = kWarpsPerBlock * kLanes;
+
+// 32 lanes in step. The host's half of each function is never called: nvcc wants one, because bodies have one.
+class Warp {
+ public:
+  PPO_HD int lane() const {
+#ifdef __CUDA_ARCH__
+    return static_cast<int>(threadIdx.x) % kLanes;
+#else
+    return 0;
+#endif
+  }
+
+  // x of lanes 0 to lane(), put together by join(those before, x).
+  template <typename T, typename Join>
+  PPO_HD T scan(T x, const Join& join) const {
+#ifdef __CUDA_ARCH__
+    using Scan = cub::WarpScan<T>;
+    __shared__ typename Scan::TempStorage storage[kWarpsPerBlock];
+    Scan(storage[threadIdx.x / kLanes]).InclusiveScan(x, x, join);
+    __syncwarp();
+#endif
+    return x;
+  }
+
+  // x of one lane.
+  template <typename T>
+  PPO_HD T of(T x, [[maybe_unused]] int lane) const {
+#ifdef __CUDA_ARCH__
+    x = cub::ShuffleIndex<kLanes>(x, lane, 0xffffffffu);
+#endif
+    return x;
+  }
+};
+
+template <typename Body>
+__global__ void __launch_bounds__(kThreads)
+    warps_kernel(const __grid_constant__ Body body, const std::ptrdiff_t warps) {
+  const std::ptrdiff_t warp =
+      static_cast<std::ptrdiff_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / kLanes;
+  if (warp < warps) body(warp, Warp());
+}
+
+template <typename Body>
+__global__ void __launch_bounds__(kThreads)
+    items_kernel(const __grid_constant__ Body body, const std::ptrdiff_t size) {
+  const std::ptrdiff_t i = static_cast<std::ptrdiff_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < size) body(i);
+}
+
+inline unsigned blocks_of(std::ptrdiff_t size, std::ptrdiff_t per_block) {
+  return static_cast<unsigned>((size + per_block - 1) / per_block);
+}
+
+// body(w, warp) by all lanes of warp w, for w < warps.
+template <typename Body>
+cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t stream, const Body& body) {
+  if (warps == 0) return cudaSuccess;
+  warps_kernel<<<blocks_of(warps, kWarpsPerBlock), kThreads, 0, stream>>>(body, warps);
+  return cudaGetLastError();
+}
+
+// body(i) for i < size.
+template <typename Body>
+cudaError_t for_each(std::ptrdiff_t size, cudaStream_t stream, const Body& body) {
+  if (size == 0) return cudaSuccess;
+  items_kernel<<<blocks_of(size, kThreads), kThreads, 0, stream>>>(body, size);
+  return cudaGetLastError();
+}
+
+}  // namespace ppo::cuda

@@ -1,0 +1,16 @@
+# The kernels for CUDA devices. Arguments are checked here, in C++ (csrc/*/cuda_bind.cpp);
+# documentation is at the Python functions that call these.
+from collections.abc import Callable
+from typing import Any
+
+toolkit: str
+architectures: str
+
+def devices() -> tuple[int, str]: ...
+def advantage(
+    exchange_api: Any,
+    function: str,
+    given: tuple[Any, ...],
+    scratch: Callable[[int], Any],
+    lambdas: Any,
+) -> Any: ...

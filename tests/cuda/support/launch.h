@@ -1,0 +1,82 @@
+// In the place of csrc/support/launch.h where there is no GPU: bodies run on the CPU at once, a warp as 32 threads that
+// wait for each other where the hardware's lanes exchange numbers.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <barrier>
+#include <cstddef>
+#include <cstring>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace ppo::cuda {
+
+inline constexpr int kLanes = 32;
+
+// What the lanes of a warp share: room for the largest thing that is exchanged.
+struct Exchange {
+  static constexpr std::size_t kLargest = 64;
+  std::barrier<> barrier{kLanes};
+  alignas(kLargest) char items[kLanes][kLargest];
+};
+
+class Warp {
+ public:
+  Warp(Exchange& exchange, int lane) : exchange_(&exchange), lane_(lane) {}
+
+  int lane() const { return lane_; }
+
+  template <typename T, typename Join>
+  T scan(const T& x, const Join& join) const {
+    return exchanged(x, [&](const auto& of) {
+      T all = of(0);
+      for (int k = 1; k <= lane_; ++k) all = join(all, of(k));
+      return all;
+    });
+  }
+  template <typename T>
+  T of(const T& x, int lane) const {
+    return exchanged(x, [lane](const auto& item) { return item(lane); });
+  }
+
+ private:
+  template <typename T, typename Read>
+  T exchanged(const T& x, const Read& read) const {
+    static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= Exchange::kLargest);
+    std::memcpy(exchange_->items[lane_], &x, sizeof(T));
+    exchange_->barrier.arrive_and_wait();
+    const T result = read([this](int lane) {
+      T item;
+      std::memcpy(&item, exchange_->items[lane], sizeof(T));
+      return item;
+    });
+    exchange_->barrier.arrive_and_wait();
+    return result;
+  }
+
+  Exchange* exchange_;
+  int lane_;
+};
+
+template <typename Body>
+cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t, const Body& body) {
+  Exchange exchange;
+  std::vector<std::thread> lanes;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    lanes.emplace_back([&, lane] {
+      for (std::ptrdiff_t w = 0; w < warps; ++w) body(w, Warp(exchange, lane));
+    });
+  }
+  for (std::thread& lane : lanes) lane.join();
+  return cudaSuccess;
+}
+
+template <typename Body>
+cudaError_t for_each(std::ptrdiff_t size, cudaStream_t, const Body& body) {
+  for (std::ptrdiff_t i = 0; i < size; ++i) body(i);
+  return cudaSuccess;
+}
+
+}  // namespace ppo::cuda

@@ -1,0 +1,131 @@
+// The kernels of the GPU without a GPU (tests/cuda) against those of the CPU in the serial order.
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "advantage/cuda.h"
+#include "advantage/schedule.h"
+#include "check.h"
+#include "support/counter_rng.h"
+
+namespace {
+
+using ppo::Cut;
+
+template <typename Arguments>
+void run_on_device(const Arguments& arguments, const Cut& cut) {
+  std::vector<char> scratch(static_cast<std::size_t>(ppo::cuda::scratch_bytes(cut)));
+  CHECK(ppo::cuda::start(arguments, cut, scratch.data(), nullptr) == cudaSuccess);
+}
+
+// Random transitions [T, N] in either layout.
+template <typename T>
+struct Data {
+  Data(std::ptrdiff_t steps, std::ptrdiff_t columns, bool by_row)
+      : num_steps(steps), num_columns(columns), batch_major(by_row) {
+    for (std::ptrdiff_t i = 0; i < steps * columns; ++i) {
+      const auto draw = [&](std::uint32_t id) {
+        return ppo::counter_uniform(3, ppo::Stream::kActions, id, static_cast<std::uint64_t>(i));
+      };
+      rewards.push_back(static_cast<T>(draw(0)));
+      values.push_back(static_cast<T>(draw(1)));
+      final_values.push_back(static_cast<T>(draw(2)));
+      log_rhos.push_back(static_cast<T>(draw(3) - 0.5));
+      terminated.push_back(draw(4) < 0.02);
+      truncated.push_back(draw(5) < 0.02);
+      masked.push_back(draw(6) < 0.02);
+    }
+    for (std::ptrdiff_t n = 0; n < columns; ++n) last_values.push_back(static_cast<T>(n % 3));
+  }
+
+  template <typename Item>
+  ppo::View2<Item> view(Item* data) const {
+    if (batch_major) return {data, 1, num_steps};
+    return {data, num_columns, 1};
+  }
+  ppo::FlagView flags(const std::vector<std::uint8_t>& from) const {
+    const auto as = view(from.data());
+    return {as.data, as.stride_t, as.stride_n, ppo::FlagType::kByte};
+  }
+
+  void fill(ppo::Transitions<T>& a) const {
+    a.num_steps = num_steps;
+    a.num_columns = num_columns;
+    a.rewards = view(rewards.data());
+    a.values = a.after = view(values.data());
+    a.after.data += a.after.stride_t;
+    a.last_after = {last_values.data(), 0, 1};
+    a.final_values = view(final_values.data());
+    a.terminated = a.last_terminated = flags(terminated);
+    a.truncated = flags(truncated);
+    a.masked = flags(masked);
+    a.gamma = 0.99;
+    a.gae_lambda = 0.95;
+  }
+
+  std::ptrdiff_t num_steps, num_columns;
+  bool batch_major;
+  std::vector<T> rewards, values, final_values, log_rhos, last_values;
+  std::vector<std::uint8_t> terminated, truncated, masked;
+};
+
+template <typename T>
+void check_equal(const std::vector<T>& found, const std::vector<T>& expected, bool exactly) {
+  const double tolerance = exactly ? 0 : (sizeof(T) == 4 ? 1e-5 : 1e-12);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double size = std::max(1.0, std::abs(static_cast<double>(expected[i])));
+    CHECK(std::abs(static_cast<double>(found[i] - expected[i])) <= tolerance * size);
+  }
+}
+
+template <typename T>
+void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, bool in_order) {
+  const Data<T> data(steps, columns, batch_major);
+  const Cut cut = ppo::cut_of(steps, columns, batch_major, in_order);
+  const std::size_t size = data.rewards.size();
+  const T unwritten = static_cast<T>(-12345);
+  std::vector<T> found[2] = {std::vector<T>(size, unwritten), std::vector<T>(size, unwritten)};
+  std::vector<T> expected[2] = {std::vector<T>(size), std::vector<T>(size)};
+
+  ppo::GaeArguments<T> gae;
+  data.fill(gae);
+  gae.advantages = data.view(expected[0].data());
+  gae.returns = data.view(expected[1].data());
+  ppo::run_transitions(gae, batch_major, true);
+  gae.advantages = data.view(found[0].data());
+  gae.returns = data.view(found[1].data());
+  run_on_device(gae, cut);
+  // Columns in one part are in order anyway.
+  const bool exactly = in_order || (cut.parts == 1 && !cut.along_time);
+  for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
+
+  ppo::VtraceArguments<T> vtrace;
+  data.fill(vtrace);
+  vtrace.log_rhos = data.view(data.log_rhos.data());
+  vtrace.next_values = vtrace.after;
+  vtrace.c_clip = 0.9;
+  vtrace.rho_clip = 1.1;
+  vtrace.vs = data.view(expected[0].data());
+  vtrace.pg_advantages = data.view(expected[1].data());
+  ppo::run_transitions(vtrace, batch_major, true);
+  vtrace.vs = data.view(found[0].data());
+  vtrace.pg_advantages = data.view(found[1].data());
+  run_on_device(vtrace, cut);
+  for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
+}
+
+}  // namespace
+
+int main() {
+  for (bool batch_major : {false, true}) {
+    for (std::ptrdiff_t steps : {1, 33, 150}) {
+      for (std::ptrdiff_t columns : {1, 35}) {
+        for (bool in_order : {false, true}) {
+          check<float>(steps, columns, batch_major, in_order);
+          check<double>(steps, columns, batch_major, in_order);
+        }
+      }
+    }
+  }
+  return 0;
+}

@@ -1,0 +1,263 @@
+"""The advantage functions on a CUDA device, or on the CPU in its place (conftest.py: `device`)."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from advantage_cases import PLAIN, as_call, random_case  # noqa: E402
+from advantage_torch_cases import (  # noqa: E402
+    ALL,
+    CALLS,
+    WITH_OUT,
+    as_tensor,
+    as_tuple,
+    new_out,
+    operator_of,
+    tensors_of,
+)
+
+import ppo_fast  # noqa: E402 - after the check for torch
+import ppo_fast.cuda  # noqa: E402
+import ppo_fast.foreign  # noqa: E402
+import ppo_fast.torch_advantage  # noqa: E402 - defines the operators
+
+
+def on(device, x):
+    if isinstance(x, tuple):
+        return tuple(on(device, item) for item in x)
+    x = as_tensor(x)
+    return x.to(device) if isinstance(x, torch.Tensor) else x
+
+
+def call_on(device, function, call):
+    return getattr(ppo_fast, function)(**{k: on(device, x) for k, x in call.items()})
+
+
+def assert_close(results, expected, tolerance=None):
+    """Tensors of these shapes, layouts and dtypes; equal to what the parallel order allows."""
+    for ours, other in zip(as_tuple(results), as_tuple(expected), strict=True):
+        other = as_tensor(other)
+        assert ours.dtype == other.dtype
+        assert ours.shape == other.shape
+        assert ours.stride() == other.stride() or ours.numel() == 0
+        within = {torch.float32: 1e-5, torch.float64: 1e-12}.get(ours.dtype, 0)
+        within = within if tolerance is None else tolerance
+        torch.testing.assert_close(ours.cpu(), other, rtol=within, atol=within, equal_nan=True)
+
+
+def assert_is_that_of_the_cpu(device, function, call, tolerance=None):
+    expected = getattr(ppo_fast, function)(**call)
+    assert_close(call_on(device, function, call), expected, tolerance)
+
+
+# Results
+
+
+@ALL
+def test_results_are_those_of_the_cpu(name, device):
+    function, call = CALLS[name]
+    assert_is_that_of_the_cpu(device, function, call)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["contiguous", "batch_major_contiguous", "every_other_column"])
+@pytest.mark.parametrize(
+    ("num_steps", "num_envs"), [(1, 1), (33, 1), (300, 3), (129, 40), (5, 1025)]
+)
+@pytest.mark.parametrize("function", ["gae", "vtrace"])
+def test_shapes_that_are_cut(function, num_steps, num_envs, layout, dtype, device):
+    case = random_case(7, num_steps, num_envs, form=PLAIN, dtype=dtype)
+    if function == "vtrace":
+        rng = np.random.default_rng(8)
+        case["log_rhos"] = rng.normal(0, 0.5, (num_steps, num_envs)).astype(dtype)
+    assert_is_that_of_the_cpu(device, function, as_call(case, "TN", [layout]))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "batch_major_contiguous"])
+@pytest.mark.parametrize("function", ["gae", "lambda_returns"])
+def test_exact_has_the_bits_of_the_cpu(function, layout, device):
+    case = random_case(9, 300, 5, form=PLAIN)
+    call = as_call(case, "TN", [layout]) | {"exact": True}
+    assert_is_that_of_the_cpu(device, function, call, tolerance=0)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("masked", ["skip", "decay"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_long_sequences(packed, masked, exact, device):
+    rng = np.random.default_rng(10)
+    shape = (700,) if packed else (3, 300)
+    call = {
+        "rewards": rng.normal(size=shape).astype(np.float32),
+        "values": rng.normal(size=shape).astype(np.float32),
+        # Runs of tokens that do not count, longer than a warp and longer than a part.
+        "mask": np.repeat(rng.random(np.prod(shape) // 50) < 0.6, 50).reshape(shape)
+        & (rng.random(shape) < 0.9),
+        "gamma": 0.99,
+        "gae_lambda": 0.95,
+        "masked": masked,
+        "bootstrap": 1.5,
+        "exact": exact,
+    }
+    if packed:
+        call["cu_seqlens"] = np.array([0, 0, 33, 34, 500, 700, 700], np.int32)
+    assert_is_that_of_the_cpu(device, "token_gae", call, tolerance=0 if exact else None)
+
+
+def test_what_does_not_count_may_be_nan(device):
+    case = random_case(11, 70, 4, form=PLAIN)
+    call = as_call(case, "TN", ["contiguous"])
+    call["final_values"] = np.where(call["truncated"], call["final_values"], np.nan)
+    call["final_values"] = call["final_values"].astype(np.float32)
+    results = call_on(device, "gae", call)
+    assert all(x.isfinite().all() for x in results)
+    assert_is_that_of_the_cpu(device, "gae", call)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["gae-TN-contiguous", "vtrace-TN-contiguous", "token_gae-skip"])
+def test_half_precision_gives_float32(name, half, device, monkeypatch):
+    function, call, _ = tensors_of(name)
+    halves = {
+        k: x.to(half) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+        for k, x in call.items()
+    }
+    with monkeypatch.context() as on_the_cpu:
+        on_the_cpu.setattr(ppo_fast.cuda, "holds", lambda tensor: False)
+        expected = function(**halves)
+    assert_close(function(**{k: on(device, x) for k, x in halves.items()}), expected)
+
+
+@WITH_OUT
+def test_out_is_filled_and_returned(name, device):
+    function, call, expected = tensors_of(name)
+    out = on(device, new_out(function, expected))
+    results = function(**{k: on(device, x) for k, x in call.items()}, out=out)
+    assert all(ours is given for ours, given in zip(as_tuple(results), as_tuple(out), strict=True))
+    assert_close(results, expected)
+
+
+def test_nothing(device):
+    for shape in ((0, 3), (3, 0)):
+        call = {
+            "rewards": np.zeros(shape, np.float32),
+            "values": np.zeros(shape, np.float32),
+            "last_values": np.zeros(shape[1], np.float32),
+            "terminated": np.zeros(shape, bool),
+            "gamma": 0.9,
+            "gae_lambda": 0.9,
+        }
+        assert_is_that_of_the_cpu(device, "gae", call)
+
+
+@ALL
+def test_operators(name, device):
+    # What torch.compile and torch.export run.
+    operator, arguments = operator_of(name)
+    if device == "cpu":  # torch would run its operator for the CPU
+        operator = ppo_fast.torch_advantage._gpu_kernel(CALLS[name][0])
+    _, _, expected = tensors_of(name)
+    assert_close(operator(*(on(device, x) for x in arguments)), expected)
+
+
+@pytest.mark.parametrize("name", ["gae-TN-contiguous", "token_gae-skip-packed", "valid_rows-one"])
+def test_arrays_of_other_libraries(name, device, monkeypatch):
+    # As CuPy's, which cross by DLPack and come back in their own library.
+    if device != "cpu":
+        pytest.skip("JAX's arrays are on the CPU")
+    jax = pytest.importorskip("jax")
+    monkeypatch.setattr(ppo_fast.foreign, "_is_on_gpu", lambda array: True)
+    function, call = CALLS[name]
+    expected = getattr(ppo_fast, function)(**call)
+    arrays = {k: jax.numpy.asarray(x) if isinstance(x, np.ndarray) else x for k, x in call.items()}
+    for ours, other in zip(
+        as_tuple(getattr(ppo_fast, function)(**arrays)), as_tuple(expected), strict=True
+    ):
+        assert isinstance(ours, jax.Array)
+        np.testing.assert_allclose(ours, other, rtol=1e-5, atol=1e-5)
+
+
+# Errors
+
+
+def plain_call(device):
+    return {k: on(device, x) for k, x in CALLS["gae-TN-contiguous"][1].items()}
+
+
+@pytest.mark.parametrize(
+    ("k", "value", "error", "message"),
+    [
+        ("values", torch.zeros(6, 4), ValueError, r"values must have shape \(6, 5\) like rewards"),
+        ("values", torch.zeros(6, 5).double(), TypeError, "values must be float32 like rewards"),
+        (
+            "values",
+            torch.zeros(6, 5).int(),
+            TypeError,
+            "values must be float32 or float64",
+        ),
+        ("values", np.zeros((6, 5)), TypeError, "values must be a torch tensor like rewards"),
+        ("last_values", torch.zeros(4), ValueError, r"last_values must have shape \(5,\)"),
+        ("last_values", 1.0, ValueError, r"last_values must have shape \(5,\)"),
+        ("gae_lambda", torch.zeros(4), ValueError, r"gae_lambda must have shape \(5,\)"),
+        ("gamma", torch.tensor(0.9), TypeError, "gamma must be a number, got a tensor"),
+        ("gamma", 1.5, ValueError, r"gamma must be in \[0, 1\]"),
+        ("terminated", None, ValueError, "terminated is missing"),
+        ("time_axis", 2, ValueError, "time_axis must be 0"),
+    ],
+)
+def test_errors(k, value, error, message, device):
+    call = plain_call(device) | {k: on(device, value) if k != "values" else value}
+    if isinstance(call["values"], torch.Tensor):
+        call["values"] = call["values"].to(device)
+    with pytest.raises(error, match=f"^gae: {message}"):
+        ppo_fast.gae(**call)
+
+
+def test_tensors_that_require_grad(device):
+    call = plain_call(device)
+    call["values"].requires_grad_()
+    with pytest.raises(RuntimeError, match=r"^gae: values requires grad"):
+        ppo_fast.gae(**call)
+    with torch.no_grad():
+        ppo_fast.gae(**call)
+
+
+def test_tensors_elsewhere(device):
+    call = plain_call(device)
+    call["values"] = torch.zeros(6, 5, device="meta")
+    with pytest.raises(
+        ValueError, match=f"^gae: values must be on {device}.* like rewards, got meta"
+    ):
+        ppo_fast.gae(**call)
+
+
+def test_out_that_is_an_input(device):
+    call = plain_call(device)
+    with pytest.raises(ValueError, match=r"^gae: out\[0\] must not share memory"):
+        ppo_fast.gae(**call, out=(call["rewards"], torch.zeros_like(call["rewards"])))
+
+
+@pytest.mark.parametrize("cu_seqlens", [[0], [5, 3, 0], [0, 40], [-7, 2**40]])
+def test_sequences_that_do_not_fit(cu_seqlens, device):
+    # They are not looked at; whatever they say, no memory but the tokens' is touched.
+    call = {k: on(device, x) for k, x in CALLS["token_gae-skip-packed"][1].items()}
+    call["cu_seqlens"] = torch.tensor(cu_seqlens, device=device)
+    if len(cu_seqlens) == 1:
+        with pytest.raises(ValueError, match=r"^token_gae: cu_seqlens must go from 0 to"):
+            ppo_fast.token_gae(**call)
+    else:
+        assert ppo_fast.token_gae(**call).advantages.shape == call["rewards"].shape
+
+
+# Without a device
+
+
+def test_why_there_is_none():
+    info = ppo_fast.build_info()
+    assert info["cuda"] == (info["cuda_off"] == "")
+    assert bool(info["cuda_toolkit"]) == bool(info["cuda_architectures"])
+    if info["cuda"]:
+        pytest.skip("there is a device")
+    with pytest.raises(RuntimeError, match=r"^gae: rewards on cuda:0 cannot be used here: "):
+        ppo_fast.cuda.kernels("gae: rewards on cuda:0")
