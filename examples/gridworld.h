@@ -4,8 +4,6 @@
 // goal, a small price for every step.
 #include <ppo_fast/env.h>
 
-#include <stdexcept>
-
 struct GridWorld {
   using Action = ppo::Discrete<4>;
   using Observation = ppo::Box<float, 4>;
@@ -28,18 +26,18 @@ struct GridWorld {
                                                  {"goal_row", &State::goal_row},
                                                  {"goal_column", &State::goal_column}};
 
-  static bool is_at_goal(const State& s) {
+  PPO_HD static bool is_at_goal(const State& s) {
     return s.row == s.goal_row && s.column == s.goal_column;
   }
 
-  static void reset(State& s, const Params& p, ppo::Rng& rng) {
-    if (p.size < 2) throw std::invalid_argument("size must be at least 2");
+  PPO_HD static void reset(State& s, const Params& p, ppo::Rng& rng) {
+    ppo::require(p.size >= 2, "size must be at least 2");
     const auto draw = [&] { return static_cast<std::int32_t>(rng.integers(0, p.size)); };
     s = {draw(), draw(), draw(), draw(), p.size};
     while (is_at_goal(s)) s.goal_row = draw(), s.goal_column = draw();
   }
 
-  static ppo::StepResult step(State& s, const Params& p, Action::Value action, ppo::Rng&) {
+  PPO_HD static ppo::StepResult step(State& s, const Params& p, Action::Value action, ppo::Rng&) {
     const std::int32_t last = s.size - 1;
     if (action == 0 && s.row > 0) --s.row;
     if (action == 1 && s.row < last) ++s.row;
@@ -49,7 +47,7 @@ struct GridWorld {
     return {arrived ? 1.0 : p.step_reward, arrived};
   }
 
-  static void observe(const State& s, float* out) {
+  PPO_HD static void observe(const State& s, float* out) {
     const float last = static_cast<float>(s.size - 1);
     out[0] = s.row / last;
     out[1] = s.column / last;

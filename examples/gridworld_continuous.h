@@ -30,28 +30,28 @@ struct ContinuousGridWorld {
   static constexpr ppo::Field<State> kState[] = {
       {"x", &State::x}, {"y", &State::y}, {"goal_x", &State::goal_x}, {"goal_y", &State::goal_y}};
 
-  static bool is_at_goal(const State& s, const Params& p) {
+  PPO_HD static bool is_at_goal(const State& s, const Params& p) {
     return std::hypot(s.x - s.goal_x, s.y - s.goal_y) <= p.reach;
   }
 
-  static void reset(State& s, const Params& p, ppo::Rng& rng) {
+  PPO_HD static void reset(State& s, const Params& p, ppo::Rng& rng) {
     do {
       s = {rng.random(), rng.random(), rng.random(), rng.random()};
     } while (is_at_goal(s, p));
   }
 
-  static double moved(double from, float by) {
+  PPO_HD static double moved(double from, float by) {
     return std::clamp(from + 0.1 * std::clamp(static_cast<double>(by), -1.0, 1.0), 0.0, 1.0);
   }
 
-  static ppo::StepResult step(State& s, const Params& p, Action::Value action, ppo::Rng&) {
+  PPO_HD static ppo::StepResult step(State& s, const Params& p, Action::Value action, ppo::Rng&) {
     s.x = moved(s.x, action[0]);
     s.y = moved(s.y, action[1]);
     const bool arrived = is_at_goal(s, p);
     return {arrived ? 1.0 : p.step_reward, arrived};
   }
 
-  static void observe(const State& s, float* out) {
+  PPO_HD static void observe(const State& s, float* out) {
     out[0] = static_cast<float>(s.x);
     out[1] = static_cast<float>(s.y);
     out[2] = static_cast<float>(s.goal_x);

@@ -27,22 +27,22 @@ struct Snake {
   static constexpr ppo::Field<State> kState[] = {
       {"length", &State::length}, {"food", &State::food}, {"direction", &State::direction}};
 
-  static int head(const State& s) { return s.body[(s.tail + s.length - 1) % kCells]; }
+  PPO_HD static int head(const State& s) { return s.body[(s.tail + s.length - 1) % kCells]; }
 
-  static void push(State& s, int cell) {
+  PPO_HD static void push(State& s, int cell) {
     s.body[(s.tail + s.length++) % kCells] = static_cast<std::int8_t>(cell);
     s.is_body[cell] = 1;
   }
 
   // Food lies on one of the free cells, each as likely.
-  static void place_food(State& s, ppo::Rng& rng) {
+  PPO_HD static void place_food(State& s, ppo::Rng& rng) {
     std::int64_t left = rng.integers(0, kCells - s.length);
     int cell = 0;
     while (s.is_body[cell] || left-- > 0) ++cell;
     s.food = cell;
   }
 
-  static void reset(State& s, const Params&, ppo::Rng& rng) {
+  PPO_HD static void reset(State& s, const Params&, ppo::Rng& rng) {
     s = {};
     push(s, kSide / 2 * kSide + 1);
     push(s, kSide / 2 * kSide + 2);
@@ -50,7 +50,8 @@ struct Snake {
     place_food(s, rng);
   }
 
-  static ppo::StepResult step(State& s, const Params& p, Action::Value action, ppo::Rng& rng) {
+  PPO_HD static ppo::StepResult step(State& s, const Params& p, Action::Value action,
+                                     ppo::Rng& rng) {
     if ((action ^ s.direction) != 2) s.direction = action;  // it cannot turn back on itself
     const int row = head(s) / kSide + (s.direction == 2) - (s.direction == 0);
     const int column = head(s) % kSide + (s.direction == 1) - (s.direction == 3);
@@ -70,7 +71,7 @@ struct Snake {
     return {p.food_reward, false};
   }
 
-  static void observe(const State& s, std::uint8_t* out) {
+  PPO_HD static void observe(const State& s, std::uint8_t* out) {
     for (int i = 0; i < kCells; ++i) out[i] = static_cast<std::uint8_t>(s.is_body[i]);
     out[head(s)] = 2;
     if (s.length < kCells) out[s.food] = 3;

@@ -1,5 +1,6 @@
 """The kernels for CUDA devices: whether this build and this machine have them, and why not."""
 
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, TypedDict
 
@@ -56,3 +57,31 @@ def kernels(what: str) -> Any:
 def holds(tensor: Any) -> bool:
     """Whether a torch tensor is in the memory of a CUDA device."""
     return bool(tensor.is_cuda)
+
+
+def is_named(device: Any) -> bool:
+    """Whether an argument names a CUDA device: `"cuda"`, or `"cuda:1"`."""
+    return isinstance(device, str) and device.partition(":")[0] == "cuda"
+
+
+def current(device: Any) -> Any:
+    """A context in which a torch device is the current one, on which kernels are started."""
+    import torch
+
+    if device.type == "cuda" and device.index != torch.cuda.current_device():
+        return torch.cuda.device(device)
+    return nullcontext()
+
+
+def place(device: str) -> Any:
+    """The torch device of that name, with its number."""
+    import torch
+
+    found = torch.device(device)
+    if found.type != "cuda" or found.index is not None:
+        return found
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            f"device={device!r} cannot be used here: torch {torch.__version__} finds no CUDA device"
+        )
+    return torch.device("cuda", torch.cuda.current_device())

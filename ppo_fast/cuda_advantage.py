@@ -8,7 +8,6 @@ others.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -54,7 +53,7 @@ def call(
             argument = new_out(function, arguments)
         given.append(argument)
     scratch = partial(torch.empty, dtype=torch.int8, device=first.device)
-    with _device_of(first):
+    with cuda.current(first.device):
         kernels.advantage(
             Tensor.__dlpack_c_exchange_api__, function, tuple(given), scratch, lambdas
         )
@@ -66,13 +65,6 @@ def _num_sequences(arguments: tuple[Any, ...]) -> int:
     if isinstance(cu_seqlens, Tensor) and cu_seqlens.ndim > 0:
         return len(cu_seqlens) - 1
     return len(rewards) if rewards.ndim > 0 else 1
-
-
-def _device_of(tensor: Tensor) -> Any:
-    """Makes its device the current one, on which kernels are started."""
-    if tensor.is_cuda and tensor.get_device() != torch.cuda.current_device():
-        return torch.cuda.device(tensor.device)
-    return nullcontext()
 
 
 def _normalize(x: Tensor, valid: Tensor | None, eps: float, ddof: int) -> Tensor:

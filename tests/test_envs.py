@@ -245,7 +245,7 @@ def test_read_only_output():
         ({"env_id": "Nonsense"}, ValueError, "unknown environment 'Nonsense'"),
         ({"env_id": "FrozenLake-v1", "backend": "native"}, ValueError, "native are: CartPole-v1, "),
         ({"backend": "x"}, ValueError, "backend must be one of"),
-        ({"device": "cuda"}, ValueError, "device must be 'cpu'"),
+        ({"device": "gpu"}, ValueError, "device must be 'cpu' or 'cuda', got 'gpu'"),
         ({"num_envs": 0}, ValueError, "num_envs must be at least 1, got 0"),
         ({"num_envs": 2.5}, TypeError, "num_envs must be an integer, got 2.5"),
         ({"num_envs": 2**64}, ValueError, r"num_envs must be below 2\*\*31"),

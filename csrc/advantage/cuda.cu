@@ -4,7 +4,7 @@
 
 #include "advantage/token_warps.h"
 #include "advantage/warps.h"
-#include "support/launch.h"
+#include "ppo_fast/launch.h"
 
 namespace ppo::cuda {
 namespace {

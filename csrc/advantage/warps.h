@@ -1,6 +1,6 @@
 // What a warp does with its share of [T, N] (cut.h), for any estimator (elements.h).
 //
-// A `Warp` is 32 lanes in step (support/launch.h): the hardware's, or in tests 32 threads.
+// A `Warp` is 32 lanes in step (ppo_fast/launch.h): the hardware's, or in tests 32 threads.
 #pragma once
 
 #include <cstddef>

@@ -333,6 +333,16 @@ class PyVectorEnv : public HeldVectorEnv {
     std::memcpy(bytes.data(), array.data(), bytes.size());
   }
 
+  // The Params as the kernels have them: [1, bytes], or [N, bytes] where they differ.
+  py::array_t<std::uint8_t> packed_params() {
+    const InUse in_use(*this);
+    const std::span<const std::byte> bytes = env_.params();
+    const auto width = static_cast<py::ssize_t>(env_.table().params.bytes);
+    py::array_t<std::uint8_t> copy({static_cast<py::ssize_t>(bytes.size()) / width, width});
+    std::memcpy(copy.mutable_data(), bytes.data(), bytes.size());
+    return copy;
+  }
+
   // Parameters by name; env -1: of all environments. False: there is no such name. `function` goes
   // into errors.
   bool set_param(const std::string& name, const py::handle& value, std::ptrdiff_t env,
@@ -629,6 +639,7 @@ void bind_envs(py::module_& m) {
            py::arg("rewards"), py::arg("terminated"), py::arg("truncated"), py::arg("final_obs"))
       .def("get_state", &PyVectorEnv::get_state)
       .def("set_state", &PyVectorEnv::set_state, py::arg("state"))
+      .def("packed_params", &PyVectorEnv::packed_params)
       .def("set_param", &PyVectorEnv::set_param, py::arg("name"), py::arg("value"), py::arg("env"),
            py::arg("function"))
       .def("get_param", &PyVectorEnv::get_param, py::arg("name"), py::arg("env"))

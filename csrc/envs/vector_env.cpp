@@ -106,6 +106,11 @@ void VectorEnv::set_param(int field, double value, std::ptrdiff_t env) {
   table_.params.set(const_cast<std::byte*>(params_of(env)), field, value);
 }
 
+std::span<const std::byte> VectorEnv::params() const {
+  const std::size_t count = batch_.params_stride == 0 ? 1 : static_cast<std::size_t>(num_envs());
+  return {params_.get(), count * table_.params.bytes};
+}
+
 void VectorEnv::reset(const ResetRequest& request, const StepOutputs& out) {
   parallel_for(0, num_tiles_, num_threads_, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     EnvError error;

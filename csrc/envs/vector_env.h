@@ -43,6 +43,8 @@ class VectorEnv {
   double param(int field, std::ptrdiff_t env) const;
   void set_param(int field, double value);
   void set_param(int field, double value, std::ptrdiff_t env);
+  // The Params themselves: one, or where they differ num_envs of them.
+  std::span<const std::byte> params() const;
 
   // Throws EnvThrew, as step does.
   void reset(const ResetRequest& request, const StepOutputs& out);

@@ -15,6 +15,8 @@
 
 namespace ppo {
 
+namespace py = pybind11;
+
 // Tensors as arrays that name device memory: shape, strides and an address, of which nothing may be read here. All
 // of them are on one device.
 class DeviceTensors {

@@ -1,4 +1,4 @@
-"""Environments of your own: one C++ header in, a native vector environment out."""
+"""Environments of your own: one C++ header in, native vector environments out, on either device."""
 
 import functools
 import hashlib
@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ppo_fast import _core
-from ppo_fast.envs.native import NativeVectorEnv
+from gymnasium.vector import VectorEnv
+
+from ppo_fast import _core, cuda
 from ppo_fast.envs.specs import NATIVE_SPECS, NativeSpec, make_spec, register_spec
 from ppo_fast.info import include_dir
 
@@ -29,6 +30,15 @@ _ISA_FLAGS = {
         "-mprefer-vector-width=512",
     ),
 }
+# What env_loop.h calls must be marked; nvcc by itself would only warn of it.
+_CUDA_FLAGS = (
+    *("-std=c++20", "-O3", "-shared", "-Xcompiler=-fPIC,-fvisibility=hidden"),
+    *("--expt-relaxed-constexpr", "--fmad=false", "-forward-unknown-to-host-compiler"),
+    "--Werror=cross-execution-space-call",
+)
+_CUDA_HINT = """
+A GPU runs functions that are marked PPO_HD, e.g.
+    PPO_HD static void reset(State& s, const Params& p, ppo::Rng& rng) { ... }"""
 
 
 class BuildError(RuntimeError):
@@ -43,26 +53,36 @@ class EnvMaker:
     """Its id, spaces, limit and keywords."""
     library: Path
     """The shared library that it lives in."""
+    device: str = "cpu"
+    """Where its batches are, unless a keyword says otherwise."""
 
-    def __call__(self, num_envs: int = 1, **keywords: Any) -> NativeVectorEnv:
+    def __call__(self, num_envs: int = 1, **keywords: Any) -> VectorEnv[Any, Any, Any]:
         """A batch of the environment; keywords as `make_vec` takes them."""
-        keywords.setdefault("max_episode_steps", self.spec.max_episode_steps)
-        return NativeVectorEnv(self.spec.env_id, num_envs, **keywords)
+        from ppo_fast.envs.make import make_vec
+
+        return make_vec(self.spec.env_id, num_envs, **({"device": self.device} | keywords))
 
 
-def build(header: str | os.PathLike[str], *, flags: tuple[str, ...] = ()) -> EnvMaker:
+def build(
+    header: str | os.PathLike[str], *, device: str = "cpu", flags: tuple[str, ...] = ()
+) -> EnvMaker:
     """Compile an environment with the system's compiler, load it and register its id.
 
     The library is cached: it is compiled again only when the header, a file that it includes, the
     flags or the compiler change. The compiler is that of the environment variable CXX, else c++,
     g++ or clang++; libraries are kept under PPO_FAST_CACHE, else in the user's cache directory.
 
+    For a GPU a second library is made of the same header, by the nvcc of CUDACXX or of the path.
+    Its functions must then be marked PPO_HD; env.h says more.
+
     Parameters
     ----------
     header
         A C++20 file that includes `<ppo_fast/env.h>` and ends with `PPO_FAST_ENV(Type, id, limit)`.
+    device
+        `"cpu"`; or `"cuda"` (or `"cuda:1"`): for both, with the GPU as the maker's default.
     flags
-        More flags for the compiler.
+        More flags for the compilers.
 
     Returns
     -------
@@ -76,19 +96,26 @@ def build(header: str | os.PathLike[str], *, flags: tuple[str, ...] = ()) -> Env
         If there is no such header.
     BuildError
         With the compiler's words, or if there is no compiler.
+    ValueError
+        For another device.
+    RuntimeError
+        If nothing can run on a GPU here, with the reason.
     """
+    on_gpu = cuda.is_named(device)
+    if device != "cpu" and not on_gpu:
+        raise ValueError(f"build: device must be 'cpu' or 'cuda', got {device!r}")
+    kernels = cuda.kernels(f"build: device={device!r}") if on_gpu else None
     path = Path(header).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"build: there is no header {header}")
     command = [*_compiler(), *_FLAGS, *_EXACT, *_ISA_FLAGS[_core.build_info()["isa"]]]
-    command += [f"-I{include_dir()}", "-fdiagnostics-color=never", "-fmax-errors=1", *flags]
-    library = _cache_dir() / f"{path.stem}-{_digest(command, path)}{_suffix()}"
-    if not library.exists():
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            fresh = Path(folder) / library.name
-            _run([*command, "-x", "c++", str(path), "-o", str(fresh)], path)
-            os.replace(fresh, library)  # at once, so that no other process sees half of it
-    return load(library)
+    command += ["-fdiagnostics-color=never", "-fmax-errors=1"]
+    maker = load(_compile([*command, f"-I{include_dir()}", *flags, "-x", "c++"], path))
+    if kernels is None:
+        return maker
+    command = [*_cuda_command(device), f"-I{include_dir()}", *flags]
+    kernels.load_env(str(_compile(command, path)))
+    return replace(maker, device=device)
 
 
 def load(library: str | os.PathLike[str]) -> EnvMaker:
@@ -112,6 +139,17 @@ def load(library: str | os.PathLike[str]) -> EnvMaker:
     NATIVE_SPECS[spec.env_id] = spec
     register_spec(spec)
     return EnvMaker(spec, path)
+
+
+def _compile(command: list[str], path: Path) -> Path:
+    """The library that the command makes of a file, from the cache if it is there."""
+    library = _cache_dir() / f"{path.stem}-{_digest(command, path)}{_suffix()}"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            fresh = Path(folder) / library.name
+            _run([*command, str(path), "-o", str(fresh)], path)
+            os.replace(fresh, library)  # at once, so that no other process sees half of it
+    return library
 
 
 def _suffix() -> str:
@@ -138,6 +176,20 @@ def _compiler() -> list[str]:
     )
 
 
+def _cuda_command(device: str) -> list[str]:
+    """The command that makes a library for a GPU of the kind of the device."""
+    import torch
+
+    command = shlex.split(os.environ.get("CUDACXX") or "nvcc")
+    if shutil.which(command[0]) is None:
+        raise BuildError(
+            f"build: there is no {command[0]} for device={device!r}; install the CUDA toolkit and "
+            f"put nvcc on the path, or set CUDACXX"
+        )
+    major, minor = torch.cuda.get_device_capability(cuda.place(device))
+    return [*command, *_CUDA_FLAGS, f"-arch=sm_{major}{minor}", "-x", "cu"]
+
+
 @functools.cache
 def _version(*compiler: str) -> str:
     return subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout
@@ -145,7 +197,7 @@ def _version(*compiler: str) -> str:
 
 def _digest(command: list[str], path: Path) -> str:
     """A name for what would be built: command, compiler, and every file that is included."""
-    listing = _run([*command, "-M", "-x", "c++", str(path)], path)
+    listing = _run([*command, "-M", str(path)], path)
     files = re.split(r"(?<!\\)\s+", listing.replace("\\\n", " ").partition(": ")[2].strip())
     digest = hashlib.sha256("\0".join([*command, _version(command[0])]).encode())
     for name in files:
@@ -156,5 +208,6 @@ def _digest(command: list[str], path: Path) -> str:
 def _run(command: list[str], path: Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        raise BuildError(f"build: {path.name} does not compile:\n{done.stderr.strip()}")
+        hint = _CUDA_HINT if "__host__ function" in done.stderr else ""
+        raise BuildError(f"build: {path.name} does not compile:\n{done.stderr.strip()}{hint}")
     return done.stdout

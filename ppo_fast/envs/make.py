@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from ppo_fast import cuda
 from ppo_fast.envs.ale import AleVectorEnv
 from ppo_fast.envs.arguments import did_you_mean
 from ppo_fast.envs.envpool import EnvPoolVectorEnv
@@ -55,14 +56,15 @@ def make_vec(
     max_episode_steps
         Length at which episodes are truncated; None takes the environment's registered limit.
     device
-        `"cpu"`.
+        `"cpu"`; or `"cuda"` (or `"cuda:1"`), where `step` takes and gives torch tensors: native
+        environments only.
     **env_kwargs
         Keywords of the environment.
 
     Returns
     -------
     gymnasium.vector.VectorEnv
-        A `NativeVectorEnv`, `SyncVectorEnv`, `AsyncVectorEnv`, `AleVectorEnv` or
+        A `NativeVectorEnv`, `CudaVectorEnv`, `SyncVectorEnv`, `AsyncVectorEnv`, `AleVectorEnv` or
         `EnvPoolVectorEnv`.
 
     Raises
@@ -70,6 +72,8 @@ def make_vec(
     ValueError
         For an unknown id (with near matches), backend or device, a number below 1, or a keyword
         that the backend cannot honour.
+    RuntimeError
+        If nothing can run on a GPU here, with the reason.
     ModuleNotFoundError
         If the backend's package is not installed, with the command that installs it.
     """
@@ -81,15 +85,22 @@ def make_vec(
         max_episode_steps = _integer("max_episode_steps", max_episode_steps)
     if num_envs < 1:
         raise ValueError(f"make_vec: num_envs must be at least 1, got {num_envs}")
-    if device != "cpu":
-        raise ValueError(f"make_vec: device must be 'cpu' in this build, got {device!r}")
+    on_gpu = cuda.is_named(device)
+    if device != "cpu" and not on_gpu:
+        raise ValueError(f"make_vec: device must be 'cpu' or 'cuda', got {device!r}")
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"make_vec: backend must be one of {BACKENDS} or None, got {backend!r}")
-    spec = native_spec(env_id)
+    spec = native_spec(env_id, device)
     if backend is None:
         backend = "gymnasium" if spec is None else "native"
     if vectorization is not None:
         _check_vectorization(vectorization, backend)
+    if on_gpu and backend != "native":
+        raise ValueError(
+            f"make_vec: device {device!r} is for native environments, which {env_id!r} is not"
+            if spec is None
+            else f"make_vec: device {device!r} is for backend 'native', got {backend!r}"
+        )
     if backend in _POOLS:
         for name, value in (("num_threads", num_threads), ("max_episode_steps", max_episode_steps)):
             if value is not None and value < 1:
@@ -106,15 +117,15 @@ def make_vec(
         if spec is None:
             known = ", ".join(NATIVE_SPECS)
             raise ValueError(f"make_vec: {env_id!r} is not native; native are: {known}")
-        limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
-        return NativeVectorEnv(
-            spec.env_id,
-            num_envs,
-            num_threads=num_threads,
-            autoreset_mode=autoreset_mode,
-            max_episode_steps=limit,
-            **env_kwargs,
-        )
+        keywords = env_kwargs | {
+            "autoreset_mode": autoreset_mode,
+            "max_episode_steps": spec.max_episode_steps
+            if max_episode_steps is None
+            else max_episode_steps,
+        }
+        if on_gpu:
+            return _on_gpu(spec.env_id, num_envs, device, num_threads, keywords)
+        return NativeVectorEnv(spec.env_id, num_envs, num_threads=num_threads, **keywords)
     require_known(env_id)
     if max_episode_steps is not None:
         env_kwargs["max_episode_steps"] = max_episode_steps
@@ -125,6 +136,18 @@ def make_vec(
         vector_kwargs={"autoreset_mode": AutoresetMode(autoreset_mode)},
         **env_kwargs,
     )
+
+
+def _on_gpu(
+    env_id: str, num_envs: int, device: str, num_threads: int | None, keywords: dict[str, Any]
+) -> VectorEnv[Any, Any, Any]:
+    if num_threads is not None:
+        raise ValueError(
+            f"make_vec: num_threads is for environments on the CPU, got {num_threads}; leave it out"
+        )
+    from ppo_fast.envs.cuda import CudaVectorEnv  # which needs torch
+
+    return CudaVectorEnv(env_id, num_envs, device=device, **keywords)
 
 
 def _integer(name: str, value: Any) -> int:

@@ -110,14 +110,14 @@ def is_header(env_id: str) -> bool:
     return env_id.endswith((".h", ".hpp"))
 
 
-def native_spec(env_id: str) -> NativeSpec | None:
+def native_spec(env_id: str, device: str = "cpu") -> NativeSpec | None:
     """The native environment behind an id: `CartPole-v1`, `ppo_fast/CartPole-v1`, the latter with
-    its module in front, or the path of a header, which is built.
+    its module in front, or the path of a header, which is built for the device.
     """
     if is_header(env_id):
         from ppo_fast.envs.building import build
 
-        return build(env_id).spec
+        return build(env_id, device=device).spec
     return NATIVE_SPECS.get(env_id.removeprefix("ppo_fast.envs:").removeprefix(f"{NAMESPACE}/"))
 
 

@@ -32,10 +32,14 @@
 //   struct Tile; step_tile             a layout and a step for vector instructions
 //
 // An exception thrown by reset or step reaches the caller as a RuntimeError.
+//
+// For a GPU, put PPO_HD before reset, step and observe and what they call, and instead of throwing say
+// ppo::require(condition, text).
 #pragma once
 
 #include <concepts>
 #include <cstdint>
+#include <stdexcept>
 #include <type_traits>
 
 #include "ppo_fast/env_table.h"
@@ -80,15 +84,19 @@ struct StepResult {
   bool truncated = false;  // the time limit adds to it
 };
 
+// A type of its own, because nvcc writes M (T::*name) where gcc warns of parentheses.
+template <typename T, typename M>
+using Member = M T::*;
+
 // A member of T with the name that Python knows it by.
 template <typename T>
 struct Field {
   const char* name;
   FieldType type;
   const char* choices = nullptr;
-  bool T::* flag = nullptr;
-  std::int32_t T::* integer = nullptr;
-  double T::* number = nullptr;
+  Member<T, bool> flag = nullptr;
+  Member<T, std::int32_t> integer = nullptr;
+  Member<T, double> number = nullptr;
 
   constexpr Field(const char* field, bool T::* member)
       : name(field), type(FieldType::kBool), flag(member) {}
@@ -101,6 +109,14 @@ struct Field {
         choices(texts),
         integer(member) {}
 };
+
+// Throws std::invalid_argument(text) unless the condition holds. A GPU cannot: there it does nothing,
+// which is enough for parameters, as the first reset is always the CPU's.
+PPO_HD void require([[maybe_unused]] bool condition, [[maybe_unused]] const char* text) {
+#if !defined(__CUDA_ARCH__)
+  if (!condition) throw std::invalid_argument(text);
+#endif
+}
 
 template <typename E>
 concept HasOptions = requires { typename E::Options; };
@@ -154,6 +170,9 @@ concept TiledEnvironment =
 }  // namespace ppo::inline PPO_ISA
 
 #include "ppo_fast/env_loop.h"
+#if defined(__CUDACC__)
+#include "ppo_fast/env_cuda.h"
+#endif
 
 #if defined(_WIN32)
 #define PPO_FAST_EXPORT extern "C" __declspec(dllexport)
@@ -179,4 +198,15 @@ concept TiledEnvironment =
   PPO_FAST_EXPORT const ::ppo::EnvTable* ppo_fast_env() {                                        \
     static constexpr ::ppo::EnvTable kTable = ::ppo::make_table<Type>(id, limit);                \
     return &kTable;                                                                              \
+  }                                                                                              \
+  PPO_FAST_CUDA_ENV(Type)
+
+#if defined(__CUDACC__)
+#define PPO_FAST_CUDA_ENV(Type)                                                               \
+  PPO_FAST_EXPORT const ::ppo::CudaEnvTable* ppo_fast_cuda_env() {                            \
+    static const ::ppo::CudaEnvTable kTable = {ppo_fast_env(), &::ppo::step_on_device<Type>}; \
+    return &kTable;                                                                           \
   }
+#else
+#define PPO_FAST_CUDA_ENV(Type)
+#endif

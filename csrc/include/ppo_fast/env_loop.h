@@ -101,6 +101,35 @@ class Loop {
     });
   }
 
+  // A step of one environment, as a lane of a GPU takes it; step_block is the same for a tile.
+  PPO_HD static void step_env(const EnvBatch& batch, const Action& action, std::ptrdiff_t env,
+                              const StepOutputs& out) {
+    const Options defaults{};
+    BlockType& block = block_of(batch, env / kTile);
+    const int i = static_cast<int>(env % kTile);
+    const Params& params = params_of(batch, env);
+    StepResult result = {0.0, false, false};
+    if (block.over[i]) {  // under NEXT_STEP: this step is the reset
+      restart(block, i, params, defaults);
+    } else {
+      result = move_one(block, i, params, action);
+      block.elapsed[i] += 1;
+      result.truncated |= block.elapsed[i] >= batch.max_episode_steps;
+      block.episode_return[i] += result.reward;
+    }
+    block.over[i] = result.terminated | result.truncated;
+    if (block.over[i]) end_episode(batch, block, i, env, defaults, out);
+    E::observe(block.tile.load(i), static_cast<Scalar*>(out.obs) + env * out.obs_stride);
+    if (out.rewards_are_float32) {
+      static_cast<float*>(out.rewards)[env * out.rewards_stride] =
+          static_cast<float>(result.reward);
+    } else {
+      static_cast<double*>(out.rewards)[env * out.rewards_stride] = result.reward;
+    }
+    out.terminated[env * out.terminated_stride] = result.terminated;
+    out.truncated[env * out.truncated_stride] = result.truncated;
+  }
+
   static bool is_over(const EnvBatch& batch, std::ptrdiff_t env) {
     return block_of(batch, env / kTile).over[env % kTile];
   }
@@ -143,7 +172,8 @@ class Loop {
     return kEnvThrew;
   }
 
-  static void restart(BlockType& block, int i, const Params& params, const Options& options) {
+  PPO_HD static void restart(BlockType& block, int i, const Params& params,
+                             const Options& options) {
     State state = block.tile.load(i);
     if constexpr (HasOptions<E>) {
       E::reset(state, params, block.rng[i], options);
@@ -153,6 +183,33 @@ class Loop {
     block.tile.store(i, state);
     block.elapsed[i] = 0;
     block.episode_return[i] = 0.0;
+  }
+
+  PPO_HD static StepResult move_one(BlockType& block, int i, const Params& params,
+                                    const Action& action) {
+    State state = block.tile.load(i);
+    const StepResult result = E::step(state, params, action, block.rng[i]);
+    block.tile.store(i, state);
+    return result;
+  }
+
+  // What is kept of an episode that has ended, and under SAME_STEP its reset.
+  PPO_HD static void end_episode(const EnvBatch& batch, BlockType& block, int i, std::ptrdiff_t env,
+                                 const Options& defaults, const StepOutputs& out) {
+    if (out.final_obs) {
+      Scalar row[kObsSize];
+      E::observe(block.tile.load(i), row);
+      Scalar* to = static_cast<Scalar*>(out.final_obs) + env * out.final_obs_stride;
+      for (int k = 0; k < kObsSize; ++k) to[k] = row[k];
+    }
+    if (out.episode_returns) {
+      out.episode_returns[env] = block.episode_return[i];
+      out.episode_lengths[env] = block.elapsed[i];
+    }
+    if (batch.autoreset == Autoreset::kSameStep) {
+      restart(block, i, params_of(batch, env), defaults);
+      block.over[i] = false;
+    }
   }
 
   // `actions` has room for a whole tile; lanes beyond the batch hold zeros.
@@ -186,20 +243,7 @@ class Loop {
       for (int i = 0; i < lanes; ++i) {
         if (!block.over[i]) continue;
         ++ended;
-        if (out.final_obs) {
-          Scalar row[kObsSize];
-          E::observe(block.tile.load(i), row);
-          std::memcpy(static_cast<Scalar*>(out.final_obs) + (first + i) * out.final_obs_stride, row,
-                      sizeof(row));
-        }
-        if (out.episode_returns) {
-          out.episode_returns[first + i] = block.episode_return[i];
-          out.episode_lengths[first + i] = block.elapsed[i];
-        }
-        if (batch.autoreset == Autoreset::kSameStep) {
-          restart(block, i, params_of(batch, first + i), defaults);
-          block.over[i] = false;
-        }
+        end_episode(batch, block, i, first + i, defaults, out);
       }
     }
     observe_all(block, lanes, first, out);
@@ -227,10 +271,7 @@ class Loop {
         rewards[i] = 0.0;
         continue;
       }
-      State state = block.tile.load(i);
-      const StepResult result =
-          E::step(state, params_of(batch, first + i), actions[i], block.rng[i]);
-      block.tile.store(i, state);
+      const StepResult result = move_one(block, i, params_of(batch, first + i), actions[i]);
       rewards[i] = result.reward;
       terminated[i] = result.terminated;
       truncated[i] = result.truncated;

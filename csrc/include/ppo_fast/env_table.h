@@ -10,7 +10,7 @@
 namespace ppo {
 
 // Changes with every change of this file: a library that was built with another one is refused.
-inline constexpr int kEnvAbi = 1;
+inline constexpr int kEnvAbi = 2;
 
 enum class Autoreset : int { kNextStep = 0, kSameStep = 1, kDisabled = 2 };
 
@@ -114,6 +114,18 @@ struct EnvTable {
   void (*load_state)(const EnvBatch&, std::ptrdiff_t env, void* state);
   void (*load_rng)(const EnvBatch&, std::ptrdiff_t env, std::uint64_t words[6]);
   void (*store_rng)(const EnvBatch&, std::ptrdiff_t env, const std::uint64_t words[6]);
+};
+
+// Actions in the memory of a device: tensors hold indices in 64 bits more often than in 32.
+enum class ActionType : int { kInt32 = 0, kInt64 = 1, kFloat32 = 2 };
+
+// The same environment on a CUDA device (env_cuda.h).
+struct CudaEnvTable {
+  const EnvTable* env;
+  // One step of all environments, on a stream. All memory is the device's; nothing is waited for. Returns a
+  // cudaError_t.
+  int (*step)(const EnvBatch&, const void* actions, ActionType type, const StepOutputs&,
+              void* stream);
 };
 
 }  // namespace ppo

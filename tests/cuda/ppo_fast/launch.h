@@ -1,5 +1,5 @@
-// In the place of csrc/support/launch.h where there is no GPU: bodies run on the CPU at once, a warp as 32 threads that
-// wait for each other where the hardware's lanes exchange numbers.
+// In the place of csrc/include/ppo_fast/launch.h where there is no GPU: bodies run on the CPU at once, a warp as 32
+// threads that wait for each other where the hardware's lanes exchange numbers.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -14,6 +14,7 @@
 namespace ppo::cuda {
 
 inline constexpr int kLanes = 32;
+inline constexpr int kBlockWarps = 32;
 
 // What the lanes of a warp share: room for the largest thing that is exchanged.
 struct Exchange {
@@ -39,6 +40,10 @@ class Warp {
   template <typename T>
   T of(const T& x, int lane) const {
     return exchanged(x, [lane](const auto& item) { return item(lane); });
+  }
+  template <typename T, typename Join>
+  T total(const T& x, const Join& join) const {
+    return of(scan(x, join), kLanes - 1);
   }
 
  private:
@@ -71,6 +76,13 @@ cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t, const Body& body) 
   }
   for (std::thread& lane : lanes) lane.join();
   return cudaSuccess;
+}
+
+template <typename Body>
+cudaError_t in_one_block(cudaStream_t stream, const Body& body) {
+  return for_each_warp(kBlockWarps + 1, stream, [&](std::ptrdiff_t w, const Warp& warp) {
+    w < kBlockWarps ? body.each(w, warp) : body.finish(warp);
+  });
 }
 
 template <typename Body>

@@ -1,7 +1,7 @@
-// Work on a stream of a CUDA device: a body for each of a number of items, or for each of a number of warps. Nothing
-// here waits for the device or allocates, so that all of it may be captured in a graph.
+// Work on a stream of a CUDA device: a body for each of a number of items, for each of a number of warps, or for one
+// block. Nothing here waits for the device or allocates, so that all of it may be captured in a graph.
 //
-// Bodies are PPO_HD functors. tests/cuda/support/launch.h stands in for this header where they run without a GPU.
+// Bodies are PPO_HD functors. tests/cuda/ppo_fast/launch.h stands in for this header where they run without a GPU.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -16,6 +16,7 @@ namespace ppo::cuda {
 inline constexpr int kLanes = 32;
 inline constexpr int kWarpsPerBlock = 4;
 inline constexpr int kThreads = kWarpsPerBlock * kLanes;
+inline constexpr int kBlockWarps = 32;  // of in_one_block
 
 // 32 lanes in step. The host's half of each function is never called: nvcc wants one, because bodies have one.
 class Warp {
@@ -33,7 +34,7 @@ class Warp {
   PPO_HD T scan(T x, const Join& join) const {
 #ifdef __CUDA_ARCH__
     using Scan = cub::WarpScan<T>;
-    __shared__ typename Scan::TempStorage storage[kWarpsPerBlock];
+    __shared__ typename Scan::TempStorage storage[kBlockWarps];  // empty: its shuffles need none
     Scan(storage[threadIdx.x / kLanes]).InclusiveScan(x, x, join);
     __syncwarp();
 #endif
@@ -47,6 +48,12 @@ class Warp {
     x = cub::ShuffleIndex<kLanes>(x, lane, 0xffffffffu);
 #endif
     return x;
+  }
+
+  // x of all lanes, put together in their order.
+  template <typename T, typename Join>
+  PPO_HD T total(const T& x, const Join& join) const {
+    return of(scan(x, join), kLanes - 1);
   }
 };
 
@@ -65,6 +72,14 @@ __global__ void __launch_bounds__(kThreads)
   if (i < size) body(i);
 }
 
+template <typename Body>
+__global__ void __launch_bounds__(kBlockWarps* kLanes)
+    block_kernel(const __grid_constant__ Body body) {
+  body.each(threadIdx.x / kLanes, Warp());
+  __syncthreads();
+  if (threadIdx.x < kLanes) body.finish(Warp());
+}
+
 inline unsigned blocks_of(std::ptrdiff_t size, std::ptrdiff_t per_block) {
   return static_cast<unsigned>((size + per_block - 1) / per_block);
 }
@@ -74,6 +89,13 @@ template <typename Body>
 cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t stream, const Body& body) {
   if (warps == 0) return cudaSuccess;
   warps_kernel<<<blocks_of(warps, kWarpsPerBlock), kThreads, 0, stream>>>(body, warps);
+  return cudaGetLastError();
+}
+
+// body.each(w, warp) for w < kBlockWarps, and then, by one warp that sees what they wrote, body.finish(warp).
+template <typename Body>
+cudaError_t in_one_block(cudaStream_t stream, const Body& body) {
+  block_kernel<<<1, kBlockWarps * kLanes, 0, stream>>>(body);
   return cudaGetLastError();
 }
 

@@ -1,0 +1,172 @@
+// _cuda.load_env, find_env and step_env: environments whose state is in the memory of a device.
+#include <limits>
+#include <map>
+#include <stdexcept>
+#include <string>
+
+#include "bind.h"
+#include "envs/cuda.h"
+#include "envs/library.h"
+#include "ppo_fast/env.h"
+#include "support/arrays.h"
+#include "support/device_tensors.h"
+#include "support/shared_library.h"
+
+namespace ppo {
+namespace {
+
+using arrays::Argument;
+
+constexpr const char* kStep = "step";
+
+std::ptrdiff_t scalar_bytes(ScalarType type) {
+  switch (type) {
+    case ScalarType::kFloat32:
+    case ScalarType::kInt32:
+      return 4;
+    case ScalarType::kFloat64:
+      return 8;
+    case ScalarType::kUint8:
+      return 1;
+  }
+  return 0;
+}
+
+void require_contiguous(const Argument& argument, const py::array& array) {
+  if ((array.flags() & py::array::c_style) == 0 && array.size() > 0) {
+    argument.value_error("must be contiguous");
+  }
+}
+
+// [num_envs] of T.
+template <typename T>
+T* per_env(const char* name, const py::object& object, std::ptrdiff_t num_envs) {
+  const Argument argument{kStep, name};
+  const py::array array = argument.array(object);
+  argument.require_output_dtype<T>(array, "the environment");
+  argument.require_shape(array, {num_envs}, "(one per environment)");
+  require_contiguous(argument, array);
+  return static_cast<T*>(const_cast<void*>(array.data()));
+}
+
+void* observations(const char* name, const py::object& object, const EnvTable& env,
+                   std::ptrdiff_t num_envs) {
+  const Argument argument{kStep, name};
+  const py::array array = argument.array(object);
+  if (array.itemsize() != scalar_bytes(env.obs_type)) {
+    argument.type_error("must have the dtype of the observations, got " +
+                        arrays::dtype_text(array));
+  }
+  if (array.size() != num_envs * env.obs_size || array.shape(0) != num_envs) {
+    argument.value_error("must have a row per environment (" + std::to_string(num_envs) +
+                         ") of the observation's shape, got " + arrays::shape_text(array));
+  }
+  require_contiguous(argument, array);
+  return const_cast<void*>(array.data());
+}
+
+std::pair<const void*, ActionType> read_actions(const py::object& object, const EnvTable& env,
+                                                std::ptrdiff_t num_envs) {
+  const Argument argument{kStep, "actions"};
+  const py::array array = argument.array(object);
+  require_contiguous(argument, array);
+  if (env.num_actions > 0) {
+    argument.require_shape(array, {num_envs}, "(one per environment)");
+    if (Argument::holds<std::int64_t>(array)) return {array.data(), ActionType::kInt64};
+    if (Argument::holds<std::int32_t>(array)) return {array.data(), ActionType::kInt32};
+    argument.type_error("must be int64 or int32, got " + arrays::dtype_text(array));
+  }
+  if (!Argument::holds<float>(array)) {
+    argument.type_error("must be float32, got " + arrays::dtype_text(array) +
+                        "; cast with actions.float()");
+  }
+  if (array.size() != num_envs * env.action_size || array.shape(0) != num_envs) {
+    argument.value_error("must have shape (" + std::to_string(num_envs) + ", " +
+                         std::to_string(env.action_size) + "), got " + arrays::shape_text(array));
+  }
+  return {array.data(), ActionType::kFloat32};
+}
+
+std::map<std::string, const CudaEnvTable*, std::less<>>& loaded() {
+  static std::map<std::string, const CudaEnvTable*, std::less<>> tables;
+  return tables;
+}
+
+// Opens a library that nvcc made of a header with PPO_FAST_ENV; as load_env of envs/library.h. The interpreter's lock
+// guards the map.
+void load_cuda_env(const std::string& path) {
+  const auto get_table = library_function<const CudaEnvTable*()>(path, "ppo_fast_cuda_env");
+  if (get_table == nullptr) {
+    throw std::runtime_error(path + " holds no environment for the GPU: nvcc did not compile it");
+  }
+  const CudaEnvTable* table = get_table();
+  require_same_abi(path, *table->env);
+  loaded()[table->env->name] = table;
+}
+
+constexpr const char* kEnvCapsule = "ppo::CudaEnvTable";
+
+// A loaded environment or a built-in one; None if there is none of that name.
+py::object cuda_env(const std::string& name) {
+  const auto found = loaded().find(name);
+  const CudaEnvTable* table = found == loaded().end() ? find_cuda_env(name) : found->second;
+  if (table == nullptr) return py::none();
+  return py::capsule(table, kEnvCapsule);
+}
+
+// batch: (tiles uint8, params uint8 [1 or num_envs, bytes], num_envs, autoreset, max_episode_steps); given: (actions,
+// obs, rewards, terminated, truncated, final_obs, episode_returns, episode_lengths), of which the last three may be None.
+void step_env(const py::capsule& exchange_api, const py::capsule& handle, const py::tuple& batch,
+              const py::tuple& given) {
+  const auto* table = static_cast<const CudaEnvTable*>(handle.get_pointer());
+  DeviceTensors tensors(exchange_api);
+  const py::tuple state = tensors.arrays(batch);
+  const py::tuple a = tensors.arrays(given);
+  const py::array params = state[1];
+  EnvBatch envs;
+  envs.tiles = const_cast<void*>(py::array(state[0]).data());
+  envs.num_envs = state[2].cast<std::ptrdiff_t>();
+  envs.params = params.data();
+  envs.params_stride = params.shape(0) > 1 ? static_cast<std::size_t>(params.shape(1)) : 0;
+  envs.autoreset = static_cast<Autoreset>(state[3].cast<int>());
+  const auto limit = state[4].cast<std::int32_t>();
+  envs.max_episode_steps = limit > 0 ? limit : std::numeric_limits<std::int32_t>::max();
+
+  const EnvTable& env = *table->env;
+  const py::array tiles = state[0];
+  if (tiles.size() !=
+      static_cast<py::ssize_t>(env.tile_bytes) * ((envs.num_envs + kTile - 1) / kTile)) {
+    throw py::value_error(
+        std::string("step: the state of ") + env.name +
+        " is laid out otherwise on the CPU and on the GPU; build both of one header");
+  }
+  const auto [actions, type] = read_actions(a[0], env, envs.num_envs);
+  StepOutputs out;
+  out.obs = observations("obs", a[1], env, envs.num_envs);
+  out.obs_stride = out.final_obs_stride = env.obs_size;
+  const Argument rewards{kStep, "rewards"};
+  out.rewards_are_float32 = rewards.is_float32(rewards.array(a[2]));
+  out.rewards = out.rewards_are_float32
+                    ? static_cast<void*>(per_env<float>("rewards", a[2], envs.num_envs))
+                    : per_env<double>("rewards", a[2], envs.num_envs);
+  out.terminated = per_env<bool>("terminated", a[3], envs.num_envs);
+  out.truncated = per_env<bool>("truncated", a[4], envs.num_envs);
+  if (!a[5].is_none()) out.final_obs = observations("final_obs", a[5], env, envs.num_envs);
+  if (!a[6].is_none()) {
+    out.episode_returns = per_env<double>("episode_returns", a[6], envs.num_envs);
+    out.episode_lengths = per_env<std::int64_t>("episode_lengths", a[7], envs.num_envs);
+  }
+  const int error = table->step(envs, actions, type, out, tensors.stream());
+  require_started(kStep, static_cast<cudaError_t>(error));
+}
+
+}  // namespace
+
+void bind_cuda_envs(py::module_& m) {
+  m.def("load_env", &load_cuda_env, py::arg("path"));
+  m.def("find_env", &cuda_env, py::arg("name"));
+  m.def("step_env", &step_env, py::arg("exchange_api"), py::arg("env"), py::arg("batch"),
+        py::arg("given"));
+}
+
+}  // namespace ppo
