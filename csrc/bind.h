@@ -16,5 +16,6 @@ void bind_surrogate(pybind11::module_& m);
 void bind_cuda_support(pybind11::module_& m);
 void bind_cuda_advantage(pybind11::module_& m);
 void bind_cuda_envs(pybind11::module_& m);
+void bind_cuda_surrogate(pybind11::module_& m);
 
 }  // namespace ppo

@@ -8,4 +8,5 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   ppo::bind_cuda_support(m);
   ppo::bind_cuda_advantage(m);
   ppo::bind_cuda_envs(m);
+  ppo::bind_cuda_surrogate(m);
 }

@@ -19,3 +19,12 @@ def find_env(name: str) -> Any: ...
 def step_env(
     exchange_api: Any, env: Any, batch: tuple[Any, ...], given: tuple[Any, ...]
 ) -> None: ...
+def loss(
+    exchange_api: Any,
+    function: str,
+    form: tuple[Any, ...],
+    given: tuple[Any, ...],
+    settings: tuple[Any, ...],
+    outputs: tuple[Any, ...],
+    scratch: Callable[[int], Any],
+) -> None: ...

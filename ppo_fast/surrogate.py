@@ -21,7 +21,7 @@ import numpy as np
 from ppo_fast import _core
 from ppo_fast.distributions import Distribution
 
-# A NumPy array or a torch CPU tensor; all arrays of a call are of one kind.
+# A NumPy array or a torch tensor on the CPU or a CUDA device; all arrays of a call are of one kind.
 Array = Any
 
 # What a loss reports besides itself.
@@ -204,6 +204,9 @@ def ppo_loss(
     With torch tensors the loss carries gradients to the parameters of `dist` and to `values`; they
     were computed in the same pass, so `backward` is nearly free. All arrays have the dtype of the
     parameters, float32 or float64, except the actions of discrete distributions and the mask.
+
+    On a CUDA device nothing is waited for: numbers that the CPU refuses make NaN of the loss, and
+    coefficients may be float64 tensors of one number, which the kernels read when they run.
 
     Parameters
     ----------

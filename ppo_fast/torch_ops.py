@@ -17,10 +17,11 @@ from torch import Tensor, from_numpy, is_grad_enabled
 from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
-from ppo_fast import _core
+from ppo_fast import _core, cuda, cuda_surrogate
 from ppo_fast.distributions.base import Parameters
 from ppo_fast.surrogate import GIVEN, LOSS_ARRAYS
 
+_CPU = torch.device("cpu")
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
 
 # Names of the parameters of each family in errors.
@@ -38,13 +39,8 @@ def loss(
     `form` is (family, nvec, old_nvec); `tensors` are those of LOSS_ARRAYS, None where not given.
     """
     if _is_eager(tensors):
-        try:
-            results = _core.loss(function, form, _arrays(tensors), settings)
-        except (TypeError, RuntimeError):
-            _require_loss_tensors(function, form[0], tensors)
-            raise
+        outputs = _eager_loss(function, form, tensors, settings)
         leaves = [x for x in tensors[:_WITH_GRADIENT] if x is not None]
-        outputs = _tensors(results)
         return _attach(outputs, *leaves), outputs[1]
     _require_loss_tensors(function, form[0], tensors)
     result: tuple[Tensor, Tensor] = _Loss.apply(  # type: ignore[no-untyped-call]
@@ -53,8 +49,22 @@ def loss(
     return result
 
 
+def _eager_loss(
+    function: str, form: tuple[Any, ...], tensors: tuple[Any, ...], settings: tuple[Any, ...]
+) -> list[Tensor]:
+    try:
+        if cuda.holds(tensors[0]):
+            _require_loss_tensors(function, form[0], tensors)
+            return cuda_surrogate.loss(function, form, tensors, settings, tensors[:_WITH_GRADIENT])
+        return _tensors(_core.loss(function, form, _arrays(tensors), settings))
+    except (TypeError, RuntimeError):
+        _require_loss_tensors(function, form[0], tensors)
+        raise
+
+
 def _require_loss_tensors(function: str, family: int, tensors: tuple[Any, ...]) -> None:
-    _require_tensors(function, tuple(x.format(_NAMES[family]) for x in LOSS_ARRAYS), tensors)
+    names = tuple(x.format(_NAMES[family]) for x in LOSS_ARRAYS)
+    _require_tensors(function, names, tensors, tensors[0].device)
 
 
 class _Attach(torch.autograd.Function):
@@ -70,6 +80,8 @@ class _Attach(torch.autograd.Function):
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         if is_grad_enabled():  # create_graph: torch refuses second derivatives
             return _scaled_once(ctx, outer)
+        if cuda.holds(outer):  # to look at it would mean to wait
+            return (None, *torch._foreach_mul(ctx.saved_tensors, outer))
         if outer.item() == 1.0:
             return (None, *ctx.saved_tensors)
         return _scaled(ctx, outer)
@@ -113,6 +125,19 @@ def _loss_kernel(*arguments: Any) -> tuple[Tensor, ...]:
     following = iter(gradients)
     aligned = [None if x is None else next(following) for x in arguments[:_WITH_GRADIENT]]
     return from_numpy(value), *(_or_empty(arguments[0], x) for x in aligned), from_numpy(row)
+
+
+def _loss_kernel_cuda(*arguments: Any) -> tuple[Tensor, ...]:
+    count = len(LOSS_ARRAYS)
+    function, *form = arguments[count : count + 4]
+    tensors = arguments[:count]
+    leaves = tensors[:_WITH_GRADIENT]
+    value, row, *gradients = cuda_surrogate.loss(
+        function, tuple(form), tensors, arguments[count + 4 :], leaves
+    )
+    following = iter(gradients)
+    aligned = [value.new_empty(0) if x is None else next(following) for x in leaves]
+    return value, *aligned, row
 
 
 def _loss_fake(*arguments: Any) -> tuple[Tensor, ...]:
@@ -253,7 +278,9 @@ if hasattr(Tensor, "__dlpack_c_exchange_api__"):
     _tensors = partial(_core.as_tensors, Tensor.__dlpack_c_exchange_api__)
 
 
-def _require_tensors(function: str, names: tuple[str, ...], tensors: tuple[Any, ...]) -> None:
+def _require_tensors(
+    function: str, names: tuple[str, ...], tensors: tuple[Any, ...], device: Any = _CPU
+) -> None:
     """Refuse what the kernels could only complain about in NumPy's words."""
     dtype = tensors[0].dtype
     if dtype not in (torch.float32, torch.float64):
@@ -280,9 +307,11 @@ def _require_tensors(function: str, names: tuple[str, ...], tensors: tuple[Any, 
                 f"{function}: {name} must be {_name(expected)}{like}, got {_name(tensor.dtype)}; "
                 f"cast with {name}.{cast}"
             )
-        if tensor.device.type != "cpu":
+        if tensor.device != device:
+            where = "the CPU" if device == _CPU else device
             raise ValueError(
-                f"{function}: {name} must be on the CPU, got {tensor.device}; pass {name}.cpu()"
+                f"{function}: {name} must be on {where}, got {tensor.device}; "
+                f"pass {name}.to({str(device)!r})"
             )
 
 
@@ -290,9 +319,11 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _define(name: str, schema: str, kernel: Any, fake: Any) -> None:
+def _define(name: str, schema: str, kernel: Any, fake: Any, on_gpu: Any = None) -> None:
     torch.library.define(f"ppo_fast::{name}", schema)
     torch.library.impl(f"ppo_fast::{name}", "CPU")(kernel)
+    if on_gpu is not None:
+        torch.library.impl(f"ppo_fast::{name}", "CUDA")(on_gpu)
     torch.library.register_fake(f"ppo_fast::{name}")(fake)
 
 
@@ -310,6 +341,7 @@ _define(
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _loss_kernel,
     _loss_fake,
+    _loss_kernel_cuda,
 )
 _define(
     "evaluate",

@@ -31,7 +31,8 @@ endif()
 
 pybind11_add_module(_cuda MODULE NO_EXTRAS ${PPO_CUDA_BINDINGS}
   csrc/advantage/cuda.cu
-  csrc/envs/cuda.cu)
+  csrc/envs/cuda.cu
+  csrc/surrogate/cuda.cu)
 target_include_directories(_cuda PRIVATE csrc csrc/include)
 target_link_libraries(_cuda PRIVATE CUDA::cudart_static)
 # CMake before 3.26 knows no C++20 for nvcc 13 and drops it silently. Contraction is off as on the CPU: the same

@@ -14,11 +14,15 @@
 
 namespace ppo::inline PPO_ISA {
 
-inline constexpr int kLanes = kLossLanes;
+// On a GPU a thread is one of the kLossLanes lanes: it sees a group of its own sample alone.
+#ifndef PPO_LANES
+#define PPO_LANES ppo::kLossLanes
+#endif
+inline constexpr int kLanes = PPO_LANES;
 
 // A value per lane.
 template <typename T>
-struct alignas(64) Lane {
+struct alignas(kLanes == 1 ? alignof(T) : 64) Lane {
   T x[kLanes];
 
   PPO_HD T& operator[](int l) { return x[l]; }
@@ -70,27 +74,43 @@ struct LaneSum {
       part[l] += weight[l] != 0.0 ? weighted : 0.0;
     }
   }
-  double total() const {
+  PPO_HD double total() const {
     double sum = 0;
     for (double p : part.x) sum += p;
     return sum;
   }
 };
 
-// Hands out pieces of the scratch memory of a call.
+// Rows of kLossLanes values in scratch memory: the lanes of this thread in each of them.
+template <typename T>
+class Rows {
+ public:
+  Rows() = default;
+  PPO_HD explicit Rows(Lane<T>* first) : first_(first) {}
+
+  PPO_HD Lane<T>& operator[](std::ptrdiff_t k) const { return first_[k * (kLossLanes / kLanes)]; }
+  PPO_HD explicit operator bool() const { return first_ != nullptr; }
+
+ private:
+  Lane<T>* first_ = nullptr;
+};
+
+// Hands out pieces of the scratch memory of a call, or of a warp, whose thread `lane` this is.
 class Scratch {
  public:
-  PPO_HD explicit Scratch(void* memory) : next_(static_cast<char*>(memory)) {}
+  PPO_HD explicit Scratch(void* memory, int lane = 0)
+      : next_(static_cast<char*>(memory)), lane_(lane) {}
 
   template <typename T>
-  PPO_HD Lane<T>* rows(std::ptrdiff_t count) {
-    Lane<T>* result = reinterpret_cast<Lane<T>*>(next_);
-    next_ += count * static_cast<std::ptrdiff_t>(sizeof(Lane<T>));
-    return result;
+  PPO_HD Rows<T> rows(std::ptrdiff_t count) {
+    Lane<T>* first = reinterpret_cast<Lane<T>*>(next_);
+    next_ += count * kLossLanes * static_cast<std::ptrdiff_t>(sizeof(T));
+    return Rows<T>(first + lane_);
   }
 
  private:
   char* next_;
+  int lane_;
 };
 
 // weight * derivative, where a derivative without weight may be infinite.
@@ -117,10 +137,10 @@ PPO_HD Lane<std::remove_const_t<T>> load_lane(const Group& g, const View1<T>& fr
 // Rows [B, columns] of the group, a lane per sample.
 template <typename T>
 PPO_HD void load_rows(const Group& g, std::ptrdiff_t columns, const View2<const T>& from,
-                      Lane<T>* out) {
-  if constexpr (std::is_floating_point_v<T>) {
+                      const Rows<T>& out) {
+  if constexpr (std::is_floating_point_v<T> && kLanes > 1) {
     if (g.contiguous && from.stride_n == 1) {
-      transpose(from.data + g.first * from.stride_t, from.stride_t, kLanes, columns, out->x,
+      transpose(from.data + g.first * from.stride_t, from.stride_t, kLanes, columns, out[0].x,
                 kLanes);
       return;
     }
@@ -132,15 +152,21 @@ PPO_HD void load_rows(const Group& g, std::ptrdiff_t columns, const View2<const 
 
 // Back to rows [B, columns] of a result; 0 where samples do not count.
 template <typename T>
-PPO_HD void store_rows(const Group& g, std::ptrdiff_t columns, const Lane<T>* from, T* out) {
+PPO_HD void store_rows(const Group& g, std::ptrdiff_t columns, const Rows<T>& from, T* out) {
   T* to = out + g.first * columns;
-  if (g.contiguous) {
-    transpose(from->x, kLanes, columns, kLanes, to, columns);
+  if (kLanes > 1 && g.contiguous) {
+    transpose(from[0].x, kLanes, columns, kLanes, to, columns);
     return;
   }
   for (std::ptrdiff_t k = 0; k < columns; ++k) {
     for (int l = 0; l < g.size; ++l) to[l * columns + k] = g.counts[l] ? from[k][l] : T(0);
   }
+}
+
+// The same of one column [B].
+template <typename T>
+PPO_HD void store_lane(const Group& g, Lane<T>& from, T* out) {
+  store_rows(g, 1, Rows<T>(&from), out);
 }
 
 }  // namespace ppo::inline PPO_ISA

@@ -17,7 +17,7 @@ class ProductHead {
  public:
   using Action = typename Formula::Action;
 
-  ProductHead(const Distribution<T>& d, Scratch& scratch)
+  PPO_HD_CALL ProductHead(const Distribution<T>& d, Scratch& scratch)
       : d_(d),
         first_(scratch.rows<T>(d.dims)),
         second_(scratch.rows<T>(d.dims)),
@@ -29,7 +29,7 @@ class ProductHead {
         kl_first_(scratch.rows<T>(d.dims)),
         kl_second_(scratch.rows<T>(d.dims)) {}
 
-  std::ptrdiff_t load(const Group& g) {
+  PPO_HD_CALL std::ptrdiff_t load(const Group& g) {
     load_rows(g, d_.dims, d_.first, first_);
     if (Formula::kHasSecond && !has_shared_second_) load_rows(g, d_.dims, d_.second, second_);
     has_shared_second_ = d_.shares_second;
@@ -43,7 +43,7 @@ class ProductHead {
     return first_impossible(g, possible);
   }
 
-  std::ptrdiff_t load_actions(const Group& g, const Actions<T>& actions) {
+  PPO_HD_CALL std::ptrdiff_t load_actions(const Group& g, const Actions<T>& actions) {
     Lane<int> possible;
     for (int l = 0; l < kLanes; ++l) possible[l] = 1;
     if constexpr (std::is_same_v<Action, T>) {
@@ -57,7 +57,7 @@ class ProductHead {
     return first_impossible(g, possible);
   }
 
-  void evaluate(Lane<T>& logp, Lane<T>& entropy) {
+  PPO_HD_CALL void evaluate(Lane<T>& logp, Lane<T>& entropy) {
     Lane<T> logp_sum = {};
     Lane<T> entropy_sum = {};
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
@@ -76,7 +76,7 @@ class ProductHead {
     entropy = entropy_sum;
   }
 
-  void divergence(const ProductHead& old, Lane<T>& kl) {
+  PPO_HD_CALL void divergence(const ProductHead& old, Lane<T>& kl) {
     Lane<T> sum = {};
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
       for (int l = 0; l < kLanes; ++l) {
@@ -90,41 +90,44 @@ class ProductHead {
     kl = sum;
   }
 
-  // A second parameter that all samples share has its gradient summed in `shared`, [dims], which
-  // `finish` hands out.
-  void gradient(const Group& g, const Lane<T>& w_logp, const Lane<T>& w_entropy,
-                const Lane<T>& w_kl, bool with_kl, T* first, T* second) {
+  // A second parameter that all samples share has its gradient summed: `shared` is one of its elements,
+  // `finish` hands it out.
+  PPO_HD_CALL void gradient(const Group& g, const Lane<T>& w_logp, const Lane<T>& w_entropy,
+                            const Lane<T>& w_kl, bool with_kl, T* first, T* second) {
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
       combine(w_logp, w_entropy, w_kl, with_kl, entropy_first_[k], kl_first_[k], logp_first_[k]);
     }
     store_rows(g, d_.dims, logp_first_, first);
-    if (!Formula::kHasSecond) return;
-    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
-      combine(w_logp, w_entropy, w_kl, with_kl, entropy_second_[k], kl_second_[k], logp_second_[k]);
-    }
-    if (shared_ == nullptr) {
-      store_rows(g, d_.dims, logp_second_, second);
-      return;
-    }
-    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
-      for (int l = 0; l < kLanes; ++l) {
-        shared_[k][l] += g.counts[l] ? static_cast<double>(logp_second_[k][l]) : 0.0;
+    if constexpr (Formula::kHasSecond) {
+      for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+        combine(w_logp, w_entropy, w_kl, with_kl, entropy_second_[k], kl_second_[k],
+                logp_second_[k]);
+      }
+      if (!shared_) {
+        store_rows(g, d_.dims, logp_second_, second);
+        return;
+      }
+      for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+        for (int l = 0; l < kLanes; ++l) {
+          shared_[k][l] += g.counts[l] ? static_cast<double>(logp_second_[k][l]) : 0.0;
+        }
       }
     }
   }
 
   // To be called before the first gradient if all samples share the second parameter.
-  void share_second(Scratch& scratch) {
+  PPO_HD_CALL void share_second(Scratch& scratch) {
     shared_ = scratch.rows<double>(d_.dims);
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) shared_[k] = {};
   }
+  PPO_HD_CALL double shared(std::ptrdiff_t k) const {
+    double sum = 0;
+    for (const double part : shared_[k].x) sum += part;
+    return sum;
+  }
   void finish(T* second) const {
-    if (shared_ == nullptr) return;
-    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
-      double sum = 0;
-      for (double part : shared_[k].x) sum += part;
-      second[k] = static_cast<T>(sum);
-    }
+    if (!shared_) return;
+    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) second[k] = static_cast<T>(shared(k));
   }
 
   // One number per dimension: normal for the Gaussians, else uniform.
@@ -180,7 +183,7 @@ class ProductHead {
     return Formula::kHasSecond ? second_[k][l] : T(0);
   }
 
-  void add_expectation(std::ptrdiff_t k, Lane<T>& entropy) {
+  PPO_HD_CALL void add_expectation(std::ptrdiff_t k, Lane<T>& entropy) {
     Lane<T> std;
     for (int l = 0; l < kLanes; ++l) std[l] = limited_exp(second_[k][l]);
     const Lane<T> mean = first_[k];
@@ -214,17 +217,17 @@ class ProductHead {
   }
 
   Distribution<T> d_;
-  Lane<T>* first_;  // [dims] each
-  Lane<T>* second_;
-  Lane<Action>* action_;
-  Lane<T>* logp_first_;
-  Lane<T>* logp_second_;
-  Lane<T>* entropy_first_;
-  Lane<T>* entropy_second_;
-  Lane<T>* kl_first_;
-  Lane<T>* kl_second_;
+  Rows<T> first_;  // [dims] each
+  Rows<T> second_;
+  Rows<Action> action_;
+  Rows<T> logp_first_;
+  Rows<T> logp_second_;
+  Rows<T> entropy_first_;
+  Rows<T> entropy_second_;
+  Rows<T> kl_first_;
+  Rows<T> kl_second_;
   bool has_shared_second_ = false;  // loaded with the first group
-  Lane<double>* shared_ = nullptr;
+  Rows<double> shared_;
 };
 
 }  // namespace ppo::inline PPO_ISA

@@ -26,7 +26,7 @@ class SoftmaxHead {
   using Index = std::conditional_t<sizeof(T) == sizeof(std::int32_t), std::int32_t, std::int64_t>;
 
  public:
-  SoftmaxHead(const Distribution<T>& d, Scratch& scratch)
+  PPO_HD_CALL SoftmaxHead(const Distribution<T>& d, Scratch& scratch)
       : d_(d),
         x_(scratch.rows<T>(d.dims)),
         p_(scratch.rows<T>(d.dims)),
@@ -35,7 +35,7 @@ class SoftmaxHead {
         entropy_(scratch.rows<T>(d.components)),
         action_(scratch.rows<Index>(d.components)) {}
 
-  std::ptrdiff_t load(const Group& g) {
+  PPO_HD_CALL std::ptrdiff_t load(const Group& g) {
     load_rows(g, d_.dims, d_.first, x_);
     if (d_.mask) hide_masked(g);
     Lane<int> possible;
@@ -49,7 +49,7 @@ class SoftmaxHead {
     return first_impossible(g, possible);
   }
 
-  std::ptrdiff_t load_actions(const Group& g, const Actions<T>& actions) {
+  PPO_HD_CALL std::ptrdiff_t load_actions(const Group& g, const Actions<T>& actions) {
     Lane<int> possible;
     for (int l = 0; l < kLanes; ++l) possible[l] = 1;
     for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
@@ -64,7 +64,7 @@ class SoftmaxHead {
     return first_impossible(g, possible);
   }
 
-  void evaluate(Lane<T>& logp, Lane<T>& entropy) const {
+  PPO_HD_CALL void evaluate(Lane<T>& logp, Lane<T>& entropy) const {
     logp = {};
     entropy = {};
     std::ptrdiff_t begin = 0;
@@ -78,7 +78,7 @@ class SoftmaxHead {
     }
   }
 
-  void divergence(const SoftmaxHead& old, Lane<T>& kl) {
+  PPO_HD_CALL void divergence(const SoftmaxHead& old, Lane<T>& kl) {
     old_ = old.p_;
     kl = {};
     std::ptrdiff_t k = 0;
@@ -96,8 +96,8 @@ class SoftmaxHead {
 
   // With `with_kl`, `divergence` was called for this group. A softmax has no second parameter. Ends the
   // work on a group.
-  void gradient(const Group& g, const Lane<T>& w_logp, const Lane<T>& w_entropy,
-                const Lane<T>& w_kl, bool with_kl, T* first, T*) {
+  PPO_HD_CALL void gradient(const Group& g, const Lane<T>& w_logp, const Lane<T>& w_entropy,
+                            const Lane<T>& w_kl, bool with_kl, T* first, T*) {
     std::ptrdiff_t begin = 0;
     for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
       const std::ptrdiff_t end = begin + size(c);
@@ -122,7 +122,8 @@ class SoftmaxHead {
     }
     store_rows(g, d_.dims, p_, first);
   }
-  void share_second(Scratch&) {}
+  PPO_HD_CALL void share_second(Scratch&) {}
+  PPO_HD_CALL double shared(std::ptrdiff_t) const { return 0.0; }
   void finish(T*) const {}
 
   // Inverts the cumulative distribution at one uniform number per component.
@@ -176,9 +177,11 @@ class SoftmaxHead {
   }
 
  private:
-  std::ptrdiff_t size(std::ptrdiff_t c) const { return d_.sizes ? d_.sizes[c] : d_.dims; }
+  PPO_HD_CALL std::ptrdiff_t size(std::ptrdiff_t c) const {
+    return d_.sizes ? d_.sizes[c] : d_.dims;
+  }
 
-  void hide_masked(const Group& g) {
+  PPO_HD_CALL void hide_masked(const Group& g) {
     constexpr T kNever = -std::numeric_limits<T>::infinity();
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
       for (int l = 0; l < kLanes; ++l) x_[k][l] = d_.mask(g.row[l], k) ? x_[k][l] : kNever;
@@ -186,8 +189,8 @@ class SoftmaxHead {
   }
 
   // Probabilities and entropy of one component, columns begin .. end - 1.
-  void softmax(std::ptrdiff_t begin, std::ptrdiff_t end, Lane<T>& largest, Lane<T>& log_sum,
-               Lane<T>& entropy, Lane<int>& possible) {
+  PPO_HD_CALL void softmax(std::ptrdiff_t begin, std::ptrdiff_t end, Lane<T>& largest,
+                           Lane<T>& log_sum, Lane<T>& entropy, Lane<int>& possible) {
     Lane<T> most = x_[begin];
     for (std::ptrdiff_t k = begin + 1; k < end; ++k) {
       for (int l = 0; l < kLanes; ++l) most[l] = x_[k][l] > most[l] ? x_[k][l] : most[l];
@@ -224,13 +227,13 @@ class SoftmaxHead {
   }
 
   Distribution<T> d_;
-  Lane<T>* x_;        // [dims] logits
-  Lane<T>* p_;        // [dims] probabilities
-  Lane<T>* largest_;  // [components] each
-  Lane<T>* log_sum_;
-  Lane<T>* entropy_;
-  Lane<Index>* action_;
-  const Lane<T>* old_ = nullptr;  // [dims] probabilities of the old policy
+  Rows<T> x_;        // [dims] logits
+  Rows<T> p_;        // [dims] probabilities
+  Rows<T> largest_;  // [components] each
+  Rows<T> log_sum_;
+  Rows<T> entropy_;
+  Rows<Index> action_;
+  Rows<T> old_;  // [dims] probabilities of the old policy
 };
 
 }  // namespace ppo::inline PPO_ISA

@@ -30,12 +30,15 @@ PPO_HD LogSlope<T> log_tanh_slope(T u) {
 // ppo_fast.distributions.SquashedGaussian says how exact that is.
 inline constexpr double kNodeStep = 0.375;
 inline constexpr int kNodes = 16;  // on either side of 0
-inline constexpr double kNodeWeight[kNodes + 1] = {
-    0.14960335522368182,   0.13944566026934158,    0.11292653711326407,    0.07945374220473408,
-    0.04856909839845596,   0.02579485344762117,    0.011902369444194627,   0.004771568101144718,
-    0.0016619431552893154, 0.0005029195778047807,  0.0001322233809524391,  3.0202668223114588e-05,
-    5.993902918020112e-06, 1.0334784745865311e-06, 1.5481766214931888e-07, 2.0149622449485932e-08,
-    2.2784560697977226e-09};
+PPO_HD double node_weight(int j) {
+  static constexpr double kWeight[kNodes + 1] = {
+      0.14960335522368182,   0.13944566026934158,    0.11292653711326407,    0.07945374220473408,
+      0.04856909839845596,   0.02579485344762117,    0.011902369444194627,   0.004771568101144718,
+      0.0016619431552893154, 0.0005029195778047807,  0.0001322233809524391,  3.0202668223114588e-05,
+      5.993902918020112e-06, 1.0334784745865311e-06, 1.5481766214931888e-07, 2.0149622449485932e-08,
+      2.2784560697977226e-09};
+  return kWeight[j < 0 ? -j : j];
+}
 
 template <typename T>
 struct SquashedGaussian : Gaussian<T> {
@@ -51,7 +54,7 @@ struct SquashedGaussian : Gaussian<T> {
 
   // What point j of the expectation adds to the entropy and its derivatives.
   PPO_HD static Slope<T> node(T mean, T std, int j) {
-    const T weight = T(kNodeWeight[j < 0 ? -j : j]);
+    const T weight = T(node_weight(j));
     const T distance = std * T(kNodeStep * j);
     const LogSlope<T> f = log_tanh_slope(mean + distance);
     return {weight * f.value, weight * f.derivative, weight * (f.derivative * distance)};

@@ -16,7 +16,8 @@ PPO_HD void transpose_plain(const T* from, std::ptrdiff_t from_stride, std::ptrd
   }
 }
 
-#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)  // __builtin_shufflevector
+// __builtin_shufflevector
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12 && !defined(__CUDACC__))
 PPO_HD void transpose4x4(const float* from, std::ptrdiff_t from_stride, float* to,
                          std::ptrdiff_t to_stride) {
   typedef float Vector __attribute__((vector_size(16), aligned(4)));

@@ -41,12 +41,25 @@ struct Policy {
   T* second_gradient = nullptr;  // out: [B, dims], or [dims] if all samples share it
 };
 
+// Limits are infinite where there is none.
+struct LossCoefficients {
+  double ratio_low = 0;  // bounds of r
+  double ratio_high = 0;
+  double dual_clip = 0;
+  double clip_range_values = 0;
+  double kl_coef = 0;
+  double kl_hinge = 0;
+  double kl_hinge_from = 0;
+  double entropy_coef = 0;
+  double value_coef = 0;
+};
+
 // Means over samples, sum(w x) / sum(w):
 //   -J + value_coef mean(value loss) - entropy_coef mean(H) + kl_coef mean(KL)
 //      + kl_hinge max(0, mean(KL) - kl_hinge_from)^2
 // Views without data stand for arguments that were not given. A sample of weight 0 is not looked at.
 template <typename T>
-struct LossCall {
+struct LossCall : LossCoefficients {
   std::ptrdiff_t batch = 0;
   Policy<T> policy;
   Distribution<T> old;  // batch 0: none
@@ -60,15 +73,6 @@ struct LossCall {
   View1<const bool> mask;
 
   Objective objective = Objective::kImportance;
-  double ratio_low = 0;  // bounds of r; infinite: none
-  double ratio_high = 0;
-  double dual_clip = 0;          // infinite: none
-  double clip_range_values = 0;  // infinite: none
-  double kl_coef = 0;
-  double kl_hinge = 0;
-  double kl_hinge_from = 0;
-  double entropy_coef = 0;
-  double value_coef = 0;
   bool normalize_advantages = false;
   void* scratch = nullptr;  // scratch_bytes of both distributions
 

@@ -2,16 +2,27 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "distributions/lanes.h"
 
 namespace ppo::inline PPO_ISA {
+
+struct Moments {
+  double mean;
+  double scale;  // std(ddof=1) + 1e-8
+};
 
 template <typename T>
 class Samples {
  public:
   Samples(std::ptrdiff_t batch, const View1<const T>& weights, const View1<const bool>& mask)
       : batch_(batch), weights_(weights), mask_(mask), total_(static_cast<double>(batch)) {}
+
+  // Of which it is known what count() would find.
+  PPO_HD Samples(std::ptrdiff_t batch, const View1<const T>& weights, const View1<const bool>& mask,
+                 std::ptrdiff_t first, double total)
+      : batch_(batch), weights_(weights), mask_(mask), first_(first), total_(total) {}
 
   // Looks at all weights; to be called first.
   Problem count() {
@@ -34,14 +45,14 @@ class Samples {
     return {};
   }
 
-  bool even() const { return weights_.data == nullptr && mask_.data == nullptr; }
-  std::ptrdiff_t number() const { return number_; }  // of samples that count
-  std::ptrdiff_t first() const { return first_; }    // of them
-  double total() const { return total_; }            // sum w
-  double squares() const { return squares_; }        // sum w^2
+  PPO_HD bool even() const { return weights_.data == nullptr && mask_.data == nullptr; }
+  std::ptrdiff_t number() const { return number_; }       // of samples that count
+  PPO_HD std::ptrdiff_t first() const { return first_; }  // of them
+  PPO_HD double total() const { return total_; }          // sum w
+  double squares() const { return squares_; }             // sum w^2
 
   // The group from sample `first` on and the weights of its lanes.
-  Group group(std::ptrdiff_t first, Lane<double>& weights) const {
+  PPO_HD_CALL Group group(std::ptrdiff_t first, Lane<double>& weights) const {
     Group g = whole_group(first, batch_);
     for (int l = 0; l < kLanes; ++l) weights[l] = l < g.size ? 1.0 : 0.0;
     if (even()) return g;
@@ -56,12 +67,12 @@ class Samples {
     return g;
   }
 
- private:
-  double weight(std::ptrdiff_t i) const {
+  PPO_HD double weight(std::ptrdiff_t i) const {
     if (mask_.data != nullptr && !mask_[i]) return 0.0;
     return weights_.data == nullptr ? 1.0 : static_cast<double>(weights_[i]);
   }
 
+ private:
   std::ptrdiff_t batch_;
   View1<const T> weights_;
   View1<const bool> mask_;
@@ -69,11 +80,6 @@ class Samples {
   std::ptrdiff_t first_ = 0;
   double total_;
   double squares_ = 0;
-};
-
-struct Moments {
-  double mean;
-  double scale;  // std(ddof=1) + 1e-8
 };
 
 // Two passes in double. With weights the variance is sum(w (x - mean)^2) / (W - sum(w^2) / W), W = sum w,

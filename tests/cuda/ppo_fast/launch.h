@@ -80,9 +80,9 @@ cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t, const Body& body) 
 
 template <typename Body>
 cudaError_t in_one_block(cudaStream_t stream, const Body& body) {
-  return for_each_warp(kBlockWarps + 1, stream, [&](std::ptrdiff_t w, const Warp& warp) {
-    w < kBlockWarps ? body.each(w, warp) : body.finish(warp);
-  });
+  for_each_warp(kBlockWarps, stream,
+                [&](std::ptrdiff_t w, const Warp& warp) { body.each(w, warp); });
+  return for_each_warp(1, stream, [&](std::ptrdiff_t, const Warp& warp) { body.finish(warp); });
 }
 
 template <typename Body>

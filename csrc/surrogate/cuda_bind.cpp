@@ -1,0 +1,107 @@
+// _cuda.loss: the losses for tensors on a device.
+#include <string>
+
+#include "bind.h"
+#include "support/device_tensors.h"
+#include "surrogate/call.h"
+#include "surrogate/cuda.h"
+
+namespace ppo {
+namespace {
+
+// The settings with a number in the place of each coefficient that is in device memory, whose address goes into
+// `coefficients`. The number is one that no check refuses.
+py::tuple split_settings(const char* function, const py::tuple& settings,
+                         DeviceCoefficients& coefficients) {
+  constexpr double kSomeNumber = 2.0;
+  const struct {
+    const char* name;
+    const double** address;
+  } places[] = {{"clip_range", &coefficients.clip_range},
+                {"clip_range_high", &coefficients.clip_range_high},
+                {"dual_clip", &coefficients.dual_clip},
+                {"clip_range_values", &coefficients.clip_range_values},
+                {"kl_coef", &coefficients.kl_coef},
+                {"kl_hinge", &coefficients.kl_hinge},
+                {"kl_hinge_from", &coefficients.kl_hinge_from},
+                {"entropy_coef", &coefficients.entropy_coef},
+                {"value_coef", &coefficients.value_coef}};
+  py::tuple plain(settings.size());
+  for (std::size_t k = 0; k < settings.size(); ++k) plain[k] = settings[k];
+  std::size_t k = 1;  // after the objective
+  for (const auto& place : places) {
+    const py::object given = settings[k++];
+    if (!py::isinstance<py::array>(given)) continue;
+    const Argument argument{function, place.name};
+    const auto array = py::reinterpret_borrow<py::array>(given);
+    if (!Argument::holds<double>(array)) {
+      argument.type_error("must be a number or a float64 tensor, got " + arrays::dtype_text(array));
+    }
+    argument.require_shape(array, {}, "(a single number)");
+    *place.address = static_cast<const double*>(array.data());
+    plain[k - 1] = py::float_(kSomeNumber);
+  }
+  // What read_settings does for numbers.
+  if (settings[0].cast<std::string>() != "clipped") {
+    coefficients.clip_range = coefficients.clip_range_high = nullptr;
+  } else if (settings[2].is_none()) {
+    coefficients.clip_range_high = coefficients.clip_range;
+  }
+  return plain;
+}
+
+template <typename T>
+T* address(const py::handle& array) {
+  return static_cast<T*>(const_cast<void*>(py::reinterpret_borrow<py::array>(array).data()));
+}
+
+// outputs: the loss [], the stats float64 [kNumLossStats], and gradients like those of the first four arrays that are
+// given, all of them contiguous.
+template <typename T>
+void run(const LossArguments& from, const LossPolicy& policy,
+         const DeviceCoefficients& coefficients, const py::tuple& outputs, DeviceTensors& tensors,
+         const py::object& new_scratch) {
+  LossCall<T> call = read_call<T>(from, policy);
+  if (call.policy.dist.components > cuda::kMostComponents && call.policy.dist.sizes != nullptr) {
+    Argument{from.function, "nvec"}.value_error(
+        "must have at most " + std::to_string(cuda::kMostComponents) + " choices on a GPU, got " +
+        std::to_string(call.policy.dist.components));
+  }
+  T* loss = address<T>(outputs[0]);
+  call.stats = address<double>(outputs[1]);
+  std::size_t next = 2;
+  const auto take = [&](bool given, T*& gradient) {
+    if (given) gradient = address<T>(outputs[next++]);
+  };
+  take(true, call.policy.first_gradient);
+  take(policy.dist && policy.dist->has_second(), call.policy.second_gradient);
+  take(call.values.data != nullptr, call.values_gradient);
+  take(call.kl.data != nullptr, call.kl_gradient);
+  // It may go once the kernels are on the stream: its library gives it to later work on that stream only.
+  const py::object scratch = tensors.array(new_scratch(cuda::scratch_bytes(call)));
+  call.scratch = address<char>(scratch);
+  require_started(from.function, cuda::start(call, coefficients, loss, tensors.stream()));
+}
+
+// As _core.loss, of tensors; coefficients may be float64 tensors, too.
+void loss(const py::capsule& exchange_api, const char* function, const py::tuple& form,
+          const py::tuple& given, const py::tuple& settings, const py::tuple& outputs,
+          const py::object& scratch) {
+  require_loss_sizes(form, given, settings);
+  DeviceTensors tensors(exchange_api);
+  DeviceCoefficients coefficients;
+  const py::tuple plain = split_settings(function, tensors.arrays(settings), coefficients);
+  const LossArguments from(function, tensors.arrays(given), plain);
+  const LossPolicy policy(from, form);
+  (policy.float32 ? &run<float> : &run<double>)(from, policy, coefficients, tensors.arrays(outputs),
+                                                tensors, scratch);
+}
+
+}  // namespace
+
+void bind_cuda_surrogate(py::module_& m) {
+  m.def("loss", &loss, py::arg("exchange_api"), py::arg("function"), py::arg("form"),
+        py::arg("given"), py::arg("settings"), py::arg("outputs"), py::arg("scratch"));
+}
+
+}  // namespace ppo

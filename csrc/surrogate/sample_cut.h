@@ -1,0 +1,34 @@
+// Which samples of a loss a lane of a GPU has.
+#pragma once
+
+#include <cstddef>
+
+#include "distributions/distribution.h"
+
+namespace ppo {
+
+// Warps of a loss: as many as lanes of the block that adds them up.
+inline constexpr std::ptrdiff_t kMostLossWarps = 1024;
+
+// Samples begin(), begin() + stride(), ... below batch.
+struct SampleCut {
+  std::ptrdiff_t batch = 0;
+  std::ptrdiff_t warps = 0;
+
+  PPO_HD std::ptrdiff_t begin(std::ptrdiff_t warp, int lane) const {
+    return warp * kLossLanes + lane;
+  }
+  PPO_HD std::ptrdiff_t stride() const { return warps * kLossLanes; }
+};
+
+// bytes: of scratch memory that a warp needs; all of them together are kept below a quarter of a gigabyte.
+inline SampleCut cut_samples(std::ptrdiff_t batch, std::ptrdiff_t bytes) {
+  constexpr std::ptrdiff_t kMemory = std::ptrdiff_t{1} << 28;
+  constexpr std::ptrdiff_t kLeast = 32;
+  const std::ptrdiff_t wanted = (batch + kLossLanes - 1) / kLossLanes;
+  const std::ptrdiff_t fit = bytes > 0 ? kMemory / bytes : kMostLossWarps;
+  const std::ptrdiff_t most = fit < kLeast ? kLeast : (fit < kMostLossWarps ? fit : kMostLossWarps);
+  return {batch, wanted < most ? wanted : most};
+}
+
+}  // namespace ppo
