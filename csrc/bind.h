@@ -15,6 +15,7 @@ void bind_surrogate(pybind11::module_& m);
 // Of _cuda.
 void bind_cuda_support(pybind11::module_& m);
 void bind_cuda_advantage(pybind11::module_& m);
+void bind_cuda_distributions(pybind11::module_& m);
 void bind_cuda_envs(pybind11::module_& m);
 void bind_cuda_surrogate(pybind11::module_& m);
 

@@ -28,3 +28,45 @@ def loss(
     outputs: tuple[Any, ...],
     scratch: Callable[[int], Any],
 ) -> None: ...
+def sample(
+    exchange_api: Any,
+    dist: tuple[Any, ...],
+    noise: tuple[Any, ...] | None,
+    seed: int,
+    first_id: int,
+    step: Any,
+    deterministic: bool,
+    results: tuple[Any, ...],
+    scratch: Callable[[int], Any],
+) -> None: ...
+def evaluate(
+    exchange_api: Any,
+    dist: tuple[Any, ...],
+    actions: Any,
+    results: tuple[Any, ...],
+    scratch: Callable[[int], Any],
+) -> None: ...
+def evaluate_backward(
+    exchange_api: Any,
+    dist: tuple[Any, ...],
+    actions: Any,
+    logp_gradient: Any,
+    entropy_gradient: Any,
+    results: tuple[Any, ...],
+    scratch: Callable[[int], Any],
+) -> None: ...
+def kl(
+    exchange_api: Any,
+    old: tuple[Any, ...],
+    dist: tuple[Any, ...],
+    result: Any,
+    scratch: Callable[[int], Any],
+) -> None: ...
+def kl_backward(
+    exchange_api: Any,
+    old: tuple[Any, ...],
+    dist: tuple[Any, ...],
+    gradient: Any,
+    results: tuple[Any, ...],
+    scratch: Callable[[int], Any],
+) -> None: ...

@@ -3,7 +3,7 @@
 Tensors cross into C++ without copies. Gradients of losses are computed in the forward pass and
 saved, so the operators need no autograd formula; the `autograd.Function` outside hands them on.
 
-In eager mode plain CPU tensors go straight to the kernels: the operators exist for `torch.compile`,
+In eager mode plain tensors go straight to the kernels: the operators exist for `torch.compile`,
 `torch.export` and fake tensors, and a trip through torch's dispatcher takes as long as a small
 batch.
 """
@@ -17,11 +17,10 @@ from torch import Tensor, from_numpy, is_grad_enabled
 from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
-from ppo_fast import _core, cuda, cuda_surrogate
+from ppo_fast import _core, cuda, cuda_distributions, cuda_surrogate
 from ppo_fast.distributions.base import Parameters
 from ppo_fast.surrogate import GIVEN, LOSS_ARRAYS
 
-_CPU = torch.device("cpu")
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
 
 # Names of the parameters of each family in errors.
@@ -53,18 +52,24 @@ def _eager_loss(
     function: str, form: tuple[Any, ...], tensors: tuple[Any, ...], settings: tuple[Any, ...]
 ) -> list[Tensor]:
     try:
-        if cuda.holds(tensors[0]):
-            _require_loss_tensors(function, form[0], tensors)
-            return cuda_surrogate.loss(function, form, tensors, settings, tensors[:_WITH_GRADIENT])
-        return _tensors(_core.loss(function, form, _arrays(tensors), settings))
+        return _run_loss(function, form, tensors, settings)
     except (TypeError, RuntimeError):
         _require_loss_tensors(function, form[0], tensors)
         raise
 
 
+def _run_loss(
+    function: str, form: tuple[Any, ...], tensors: tuple[Any, ...], settings: tuple[Any, ...]
+) -> list[Tensor]:
+    """The loss, its statistics, and the gradients of those tensors that have one."""
+    if cuda.holds(tensors[0]):
+        return cuda_surrogate.loss(function, form, tensors, settings, tensors[:_WITH_GRADIENT])
+    return _tensors(_core.loss(function, form, _arrays(tensors), settings))
+
+
 def _require_loss_tensors(function: str, family: int, tensors: tuple[Any, ...]) -> None:
     names = tuple(x.format(_NAMES[family]) for x in LOSS_ARRAYS)
-    _require_tensors(function, names, tensors, tensors[0].device)
+    _require_tensors(function, names, tensors)
 
 
 class _Attach(torch.autograd.Function):
@@ -118,24 +123,11 @@ class _Loss(torch.autograd.Function):
 
 def _loss_kernel(*arguments: Any) -> tuple[Tensor, ...]:
     count = len(LOSS_ARRAYS)
-    function, *form = arguments[count : count + 4]
-    value, row, *gradients = _core.loss(
-        function, tuple(form), _arrays(arguments[:count]), arguments[count + 4 :]
-    )
-    following = iter(gradients)
-    aligned = [None if x is None else next(following) for x in arguments[:_WITH_GRADIENT]]
-    return from_numpy(value), *(_or_empty(arguments[0], x) for x in aligned), from_numpy(row)
-
-
-def _loss_kernel_cuda(*arguments: Any) -> tuple[Tensor, ...]:
-    count = len(LOSS_ARRAYS)
-    function, *form = arguments[count : count + 4]
     tensors = arguments[:count]
-    leaves = tensors[:_WITH_GRADIENT]
-    value, row, *gradients = cuda_surrogate.loss(
-        function, tuple(form), tensors, arguments[count + 4 :], leaves
-    )
+    function, *form = arguments[count : count + 4]
+    value, row, *gradients = _run_loss(function, tuple(form), tensors, arguments[count + 4 :])
     following = iter(gradients)
+    leaves = tensors[:_WITH_GRADIENT]
     aligned = [value.new_empty(0) if x is None else next(following) for x in leaves]
     return value, *aligned, row
 
@@ -153,7 +145,8 @@ def evaluate(dist: Parameters, actions: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies [B], with gradients to the parameters."""
     family, first, second, mask, nvec = dist
     tensors = (first, second, mask, actions)
-    _require_tensors("evaluate", (_NAMES[family], "log_std", "dist.mask", "actions"), tensors)
+    names = (_NAMES[family], "log_std", "dist.mask", "actions")
+    _require_tensors("evaluate", names, tensors)
     result: tuple[Tensor, Tensor] = _Evaluate.apply(*tensors, family, nvec)  # type: ignore[no-untyped-call]
     return result
 
@@ -178,15 +171,22 @@ class _Evaluate(torch.autograd.Function):
 
 
 def _evaluate_kernel(*arguments: Any) -> tuple[Tensor, ...]:
+    first, second, mask, actions, family, nvec = arguments
+    if cuda.holds(first):
+        dist = Parameters(family, first, second, mask, nvec)
+        return cuda_distributions.evaluate(dist, actions)
     first, second, mask, actions = _arrays(arguments[:4])
-    family, nvec = arguments[4:]
     logp, entropy = _core.evaluate((family, first, second, mask, nvec), actions)
     return from_numpy(logp), from_numpy(entropy)
 
 
 def _evaluate_backward_kernel(*arguments: Any) -> tuple[Tensor, ...]:
-    first, second, mask, *rest = _arrays(arguments[:6])
+    first, second, mask, *rest = arguments[:6]
     family, nvec = arguments[6:]
+    if cuda.holds(first):
+        dist = Parameters(family, first, second, mask, nvec)
+        return _without_none(first, cuda_distributions.evaluate_backward(dist, *rest))
+    first, second, mask, *rest = _arrays(arguments[:6])
     gradients = _core.evaluate_backward((family, first, second, mask, nvec), *rest)
     return tuple(_or_empty(arguments[0], x) for x in gradients)
 
@@ -222,17 +222,25 @@ class _Kl(torch.autograd.Function):
 
 
 def _kl_kernel(*arguments: Any) -> Tensor:
-    first, second, mask, old_first, old_second, old_mask = _arrays(arguments[:6])
+    tensors = arguments[:6]
     family, nvec, old_nvec = arguments[6:]
-    old = (family, old_first, old_second, old_mask, old_nvec)
-    return from_numpy(_core.kl(old, (family, first, second, mask, nvec)))
+    on_gpu = cuda.holds(tensors[0])
+    first, second, mask, *old = tensors if on_gpu else _arrays(tensors)
+    before = Parameters(family, old[0], old[1], old[2], old_nvec)
+    now = Parameters(family, first, second, mask, nvec)
+    return cuda_distributions.kl(before, now) if on_gpu else from_numpy(_core.kl(before, now))
 
 
 def _kl_backward_kernel(*arguments: Any) -> tuple[Tensor, ...]:
-    first, second, mask, old_first, old_second, old_mask, gradient = _arrays(arguments[:7])
+    tensors = arguments[:7]
     family, nvec, old_nvec = arguments[7:]
-    old = (family, old_first, old_second, old_mask, old_nvec)
-    gradients = _core.kl_backward(old, (family, first, second, mask, nvec), gradient)
+    on_gpu = cuda.holds(tensors[0])
+    first, second, mask, *old, gradient = tensors if on_gpu else _arrays(tensors)
+    before = Parameters(family, old[0], old[1], old[2], old_nvec)
+    now = Parameters(family, first, second, mask, nvec)
+    if on_gpu:
+        return _without_none(first, cuda_distributions.kl_backward(before, now, gradient))
+    gradients = _core.kl_backward(before, now, gradient)
     return tuple(_or_empty(arguments[0], x) for x in gradients)
 
 
@@ -243,6 +251,10 @@ def _backward_fake(first: Tensor, second: Tensor | None, *_: Any) -> tuple[Tenso
 # An operator cannot return None: an empty tensor stands for a gradient that is not there.
 def _or_empty(like: Tensor, array: Any) -> Tensor:
     return like.new_empty(0) if array is None else from_numpy(array)
+
+
+def _without_none(like: Tensor, tensors: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+    return tuple(like.new_empty(0) if x is None else x for x in tensors)
 
 
 def _like_or_empty(like: Tensor, tensor: Tensor | None) -> Tensor:
@@ -278,15 +290,18 @@ if hasattr(Tensor, "__dlpack_c_exchange_api__"):
     _tensors = partial(_core.as_tensors, Tensor.__dlpack_c_exchange_api__)
 
 
-def _require_tensors(
-    function: str, names: tuple[str, ...], tensors: tuple[Any, ...], device: Any = _CPU
-) -> None:
+def _require_tensors(function: str, names: tuple[str, ...], tensors: tuple[Any, ...]) -> None:
     """Refuse what the kernels could only complain about in NumPy's words."""
     dtype = tensors[0].dtype
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"{function}: {names[0]} must be float32 or float64, got {_name(dtype)}; "
             f"cast with {names[0]}.float()"
+        )
+    device = tensors[0].device
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"{function}: {names[0]} must be on the CPU or a CUDA device, got {device}"
         )
     for name, tensor in zip(names, tensors, strict=True):
         if tensor is None:
@@ -308,9 +323,8 @@ def _require_tensors(
                 f"cast with {name}.{cast}"
             )
         if tensor.device != device:
-            where = "the CPU" if device == _CPU else device
             raise ValueError(
-                f"{function}: {name} must be on {where}, got {tensor.device}; "
+                f"{function}: {name} must be on {device}, got {tensor.device}; "
                 f"pass {name}.to({str(device)!r})"
             )
 
@@ -319,11 +333,9 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _define(name: str, schema: str, kernel: Any, fake: Any, on_gpu: Any = None) -> None:
+def _define(name: str, schema: str, kernel: Any, fake: Any) -> None:
     torch.library.define(f"ppo_fast::{name}", schema)
-    torch.library.impl(f"ppo_fast::{name}", "CPU")(kernel)
-    if on_gpu is not None:
-        torch.library.impl(f"ppo_fast::{name}", "CUDA")(on_gpu)
+    torch.library.impl(f"ppo_fast::{name}", ("CPU", "CUDA"))(kernel)
     torch.library.register_fake(f"ppo_fast::{name}")(fake)
 
 
@@ -341,7 +353,6 @@ _define(
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _loss_kernel,
     _loss_fake,
-    _loss_kernel_cuda,
 )
 _define(
     "evaluate",

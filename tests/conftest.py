@@ -88,3 +88,16 @@ def device(request, monkeypatch):
     monkeypatch.setattr(ppo_fast.cuda, "kernels", lambda what: module)
     monkeypatch.setattr(ppo_fast.cuda, "holds", lambda tensor: True)
     return "cpu"
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """Calls a function while tensors on the CPU are the CPU's, whatever `device` says."""
+    import ppo_fast.cuda
+
+    def call(function):
+        with monkeypatch.context() as patch:
+            patch.setattr(ppo_fast.cuda, "holds", lambda tensor: tensor.is_cuda)
+            return function()
+
+    return call

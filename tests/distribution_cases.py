@@ -89,7 +89,7 @@ class Case:
         self.dist = distribution(family, self.leaves, self.mask)
         self.old_dist = distribution(family, self.old, self.mask)
         sample = distribution(family, [x.float().detach() for x in self.leaves], self.mask)
-        actions = torch.from_numpy(sample.sample(seed=seed, step=0).actions)
+        actions = torch.as_tensor(sample.sample(seed=seed, step=0).actions)
         self.actions = actions.to(dtype) if actions.is_floating_point() else actions
 
     def doubles(self):

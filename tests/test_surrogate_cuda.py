@@ -8,7 +8,6 @@ torch = pytest.importorskip("torch")
 from distribution_cases import FAMILIES, assert_close, distribution  # noqa: E402
 from surrogate_cases import OBJECTIVES, OPTIONS, Batch  # noqa: E402
 
-import ppo_fast.cuda  # noqa: E402
 from ppo_fast.distributions import Categorical, MultiCategorical  # noqa: E402
 from ppo_fast.surrogate import (  # noqa: E402
     STATS,
@@ -45,18 +44,6 @@ class Moved:
         )
 
 
-@pytest.fixture
-def on_cpu(monkeypatch):
-    """Calls a function while tensors on the CPU are on the CPU, whatever `device` says."""
-
-    def call(function, *arguments, **keywords):
-        with monkeypatch.context() as patch:
-            patch.setattr(ppo_fast.cuda, "holds", lambda tensor: tensor.is_cuda)
-            return function(*arguments, **keywords)
-
-    return call
-
-
 def loss_and_gradients(loss_of, leaves):
     loss, row = loss_of()
     return loss, row, torch.autograd.grad(loss, leaves)
@@ -65,7 +52,7 @@ def loss_and_gradients(loss_of, leaves):
 def assert_equals_cpu(batch, device, on_cpu, options, tolerance):
     moved = Moved(batch, device)
     ours = loss_and_gradients(lambda: moved.loss(**options), moved.leaves)
-    expected = on_cpu(loss_and_gradients, lambda: batch.loss(**options), batch.leaves())
+    expected = on_cpu(lambda: loss_and_gradients(lambda: batch.loss(**options), batch.leaves()))
     assert ours[0].device.type == ours[1].device.type == device
     assert (ours[0].dtype, ours[1].dtype) == (expected[0].dtype, torch.float64)
     close = {"rel": tolerance, "abs": tolerance / 10, "nan_ok": True}

@@ -31,6 +31,7 @@ endif()
 
 pybind11_add_module(_cuda MODULE NO_EXTRAS ${PPO_CUDA_BINDINGS}
   csrc/advantage/cuda.cu
+  csrc/distributions/cuda.cu
   csrc/envs/cuda.cu
   csrc/surrogate/cuda.cu)
 target_include_directories(_cuda PRIVATE csrc csrc/include)

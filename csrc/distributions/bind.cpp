@@ -1,7 +1,6 @@
 // _core.sample, evaluate, evaluate_backward, kl and kl_backward.
 #include "bind.h"
-#include "distributions/arguments.h"
-#include "distributions/cpu.h"
+#include "distributions/call.h"
 
 namespace ppo {
 namespace {
@@ -21,80 +20,14 @@ bool is_long(const DistributionArgument& dist) {
 }
 
 template <typename T>
-MutableActions<T> read_output_actions(const DistributionArgument& dist, const py::object& object) {
-  const Argument argument{dist.function, "actions"};
-  py::array array = argument.array(object);
-  argument.require_writable(array);
-  MutableActions<T> actions;
-  if (dist.has_discrete_actions()) {
-    argument.require_output_dtype<std::int64_t>(array, "Gymnasium's Discrete");
-  } else {
-    argument.require_output_dtype<T>(array, "mean");
-  }
-  if (dist.one_action()) {
-    argument.require_shape(array, {dist.batch()}, "(one per row of logits)");
-    const auto view = argument.mutable_view1<std::int64_t>(array);
-    actions.discrete = {view.data, view.stride, 0};
-    return actions;
-  }
-  argument.require_shape(array, {dist.batch(), dist.components()}, "(one row per sample)");
-  if (dist.has_discrete_actions()) {
-    actions.discrete = argument.mutable_view2<std::int64_t>(array);
-  } else {
-    actions.continuous = argument.mutable_view2<T>(array);
-  }
-  return actions;
-}
-
-template <typename T>
-View1<T> read_output_column(const DistributionArgument& dist, const char* name,
-                            const py::object& object) {
-  const Argument argument{dist.function, name};
-  py::array array = argument.array(object);
-  const std::string like = dist.first_name();
-  argument.require_output_dtype<T>(array, like.c_str());
-  argument.require_shape(array, {dist.batch()}, "(one per row of logits)");
-  return argument.mutable_view1<T>(array);
-}
-
-// noise: (latent [B, L], log_std [L, D], sample_freq), or None.
-template <typename T>
-StateNoise<T> read_noise(const DistributionArgument& dist, const py::object& object) {
-  StateNoise<T> noise;
-  if (object.is_none()) return noise;
-  const py::tuple parts = object;
-  const Argument latent_argument{dist.function, "latent"};
-  const py::array latent = latent_argument.array(parts[0]);
-  latent_argument.require_dtype<T>(latent, "mean");
-  if (latent.ndim() != 2 || latent.shape(0) != dist.batch()) {
-    latent_argument.value_error("must have shape (" + std::to_string(dist.batch()) + ", L), got " +
-                                arrays::shape_text(latent));
-  }
-  const Argument std_argument{dist.function, "log_std"};
-  const py::array log_std = std_argument.array(parts[1]);
-  std_argument.require_dtype<T>(log_std, "mean");
-  std_argument.require_shape(log_std, {latent.shape(1), dist.dims()}, "like latent and mean");
-  noise.size = latent.shape(1);
-  noise.latent = latent_argument.view2<T>(latent);
-  noise.log_std = std_argument.view2<T>(log_std);
-  noise.sample_freq = parts[2].cast<std::uint64_t>();
-  return noise;
-}
-
-template <typename T>
 void run_sample(const DistributionArgument& dist, const py::object& noise, std::uint64_t seed,
                 std::uint32_t first_id, std::uint64_t step, bool deterministic,
                 const py::object& actions, const py::object& logp, const py::object& entropy) {
-  SampleCall<T> call;
-  call.dist = dist.view<T>();
-  call.noise = read_noise<T>(dist, noise);
+  SampleCall<T> call = read_sample<T>(dist, noise, actions, logp, entropy);
   call.seed = seed;
   call.first_id = first_id;
   call.step = step;
   call.deterministic = deterministic;
-  call.actions = read_output_actions<T>(dist, actions);
-  call.logp = read_output_column<T>(dist, "logp", logp);
-  if (!entropy.is_none()) call.entropy = read_output_column<T>(dist, "entropy", entropy);
   Problem problem;
   {
     const arrays::ReleaseGil release(is_long(dist));
@@ -166,13 +99,7 @@ py::tuple run_backward(const DistributionArgument& dist, BackwardCall<T>& call,
 template <typename T>
 py::tuple run_evaluate_backward(const DistributionArgument& dist, const py::object& actions,
                                 const py::object& w_logp, const py::object& w_entropy) {
-  BackwardCall<T> call;
-  call.dist = dist.view<T>();
-  call.actions = read_actions<T>(dist, actions);
-  const std::string like = dist.first_name();
-  call.w_logp = read_column<T>(dist.function, "logp_gradient", w_logp, dist.batch(), like.c_str());
-  call.w_entropy =
-      read_column<T>(dist.function, "entropy_gradient", w_entropy, dist.batch(), like.c_str());
+  BackwardCall<T> call = read_evaluate_backward<T>(dist, actions, w_logp, w_entropy);
   return run_backward(dist, call, scratch_bytes(call.old));
 }
 
@@ -214,10 +141,7 @@ py::array kl(const py::tuple& old, const py::tuple& dist) {
 template <typename T>
 py::tuple run_kl_backward(const DistributionArgument& old, const DistributionArgument& dist,
                           const py::object& weight) {
-  BackwardCall<T> call;
-  call.dist = dist.view<T>();
-  call.old = old.view<T>();
-  call.w_kl = read_column<T>(dist.function, "gradient", weight, dist.batch(), "logits");
+  BackwardCall<T> call = read_kl_backward<T>(old, dist, weight);
   return run_backward(dist, call, scratch_bytes(call.old));
 }
 

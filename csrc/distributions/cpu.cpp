@@ -83,14 +83,6 @@ Problem kl(const KlCall<T>& a) {
   });
 }
 
-template <typename T>
-Lane<T> weights(const Group& g, const View1<const T>& from) {
-  Lane<T> result = {};
-  if (from.data == nullptr) return result;
-  for (int l = 0; l < kLanes; ++l) result[l] = from[g.row[l]];
-  return result;
-}
-
 // The parameters were checked when the results were computed.
 template <typename T>
 Problem backward(const BackwardCall<T>& a) {
@@ -111,8 +103,8 @@ Problem backward(const BackwardCall<T>& a) {
         if (head.load_actions(g, a.actions) >= 0) return {Problem::kAction, first};
         head.evaluate(unused, unused);
       }
-      head.gradient(g, weights(g, a.w_logp), weights(g, a.w_entropy), weights(g, a.w_kl), with_kl,
-                    a.first, a.second);
+      head.gradient(g, load_lane_or_zero(g, a.w_logp), load_lane_or_zero(g, a.w_entropy),
+                    load_lane_or_zero(g, a.w_kl), with_kl, a.first, a.second);
     }
     head.finish(a.second);
     return {};

@@ -134,6 +134,12 @@ PPO_HD Lane<std::remove_const_t<T>> load_lane(const Group& g, const View1<T>& fr
   return result;
 }
 
+// Zeros for a column that is absent.
+template <typename T>
+PPO_HD Lane<T> load_lane_or_zero(const Group& g, const View1<const T>& from) {
+  return from.data == nullptr ? Lane<T>{} : load_lane(g, from);
+}
+
 // Rows [B, columns] of the group, a lane per sample.
 template <typename T>
 PPO_HD void load_rows(const Group& g, std::ptrdiff_t columns, const View2<const T>& from,

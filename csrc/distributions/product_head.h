@@ -131,7 +131,8 @@ class ProductHead {
   }
 
   // One number per dimension: normal for the Gaussians, else uniform.
-  void draw(const Group& g, std::uint64_t seed, std::uint32_t first_id, std::uint64_t step) {
+  PPO_HD_CALL void draw(const Group& g, std::uint64_t seed, std::uint32_t first_id,
+                        std::uint64_t step) {
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
       const std::uint32_t index = static_cast<std::uint32_t>(k);
       Lane<double> number;
@@ -150,8 +151,8 @@ class ProductHead {
   }
 
   // Gaussians: the mean and the state's noise.
-  void draw_state_noise(const Group& g, const StateNoise<T>& noise, std::uint64_t seed,
-                        std::uint32_t first_id, std::uint64_t step) {
+  PPO_HD_CALL void draw_state_noise(const Group& g, const StateNoise<T>& noise, std::uint64_t seed,
+                                    std::uint32_t first_id, std::uint64_t step) {
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
       const Lane<double> deviation = state_noise(g, noise, d_.dims, k, seed, first_id, step);
       for (int l = 0; l < kLanes; ++l) {
@@ -160,13 +161,13 @@ class ProductHead {
     }
   }
 
-  void mode() {
+  PPO_HD_CALL void mode() {
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
       for (int l = 0; l < kLanes; ++l) action_[k][l] = Formula::mode(first_[k][l], second(k, l));
     }
   }
 
-  void store_actions(const Group& g, const MutableActions<T>& out) const {
+  PPO_HD_CALL void store_actions(const Group& g, const MutableActions<T>& out) const {
     for (int l = 0; l < g.size; ++l) {
       for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
         if constexpr (std::is_same_v<Action, T>) {

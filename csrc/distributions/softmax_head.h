@@ -127,7 +127,8 @@ class SoftmaxHead {
   void finish(T*) const {}
 
   // Inverts the cumulative distribution at one uniform number per component.
-  void draw(const Group& g, std::uint64_t seed, std::uint32_t first_id, std::uint64_t step) {
+  PPO_HD_CALL void draw(const Group& g, std::uint64_t seed, std::uint32_t first_id,
+                        std::uint64_t step) {
     std::ptrdiff_t begin = 0;
     for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
       const std::ptrdiff_t end = begin + size(c);
@@ -153,11 +154,11 @@ class SoftmaxHead {
     }
   }
 
-  void draw_state_noise(const Group&, const StateNoise<T>&, std::uint64_t, std::uint32_t,
-                        std::uint64_t) {}
+  PPO_HD_CALL void draw_state_noise(const Group&, const StateNoise<T>&, std::uint64_t,
+                                    std::uint32_t, std::uint64_t) {}
 
   // The first most probable choice.
-  void mode() {
+  PPO_HD_CALL void mode() {
     std::ptrdiff_t begin = 0;
     for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
       const std::ptrdiff_t end = begin + size(c);
@@ -170,7 +171,7 @@ class SoftmaxHead {
     }
   }
 
-  void store_actions(const Group& g, const MutableActions<T>& out) const {
+  PPO_HD_CALL void store_actions(const Group& g, const MutableActions<T>& out) const {
     for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
       for (int l = 0; l < g.size; ++l) out.discrete(g.first + l, c) = action_[c][l];
     }

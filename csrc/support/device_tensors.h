@@ -62,6 +62,13 @@ class DeviceTensors {
   std::int32_t device_ = -1;
 };
 
+// Where the elements of an array of `DeviceTensors` are; null for None.
+template <typename T>
+T* address(const py::object& array) {
+  if (array.is_none()) return nullptr;
+  return static_cast<T*>(const_cast<void*>(py::reinterpret_borrow<py::array>(array).data()));
+}
+
 // Raises what kept a kernel from being started.
 inline void require_started(const char* function, cudaError_t error) {
   if (error == cudaSuccess) return;

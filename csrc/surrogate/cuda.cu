@@ -7,8 +7,6 @@
 
 #include "surrogate/cuda.h"
 
-#include <algorithm>
-
 #include "distributions/heads.h"
 #include "ppo_fast/launch.h"
 #include "surrogate/warps.h"
@@ -47,7 +45,7 @@ cudaError_t run(const LossCall<T>& call, const DeviceCoefficients& coefficients,
   d.loss = loss;
   place(d);
   const Distribution<T>& dist = call.policy.dist;
-  if (dist.sizes != nullptr) std::copy_n(dist.sizes, dist.components, d.sizes);
+  d.components.take(dist);
 
   cudaError_t error = cudaSuccess;
   const auto warps = [&](const auto& body) {

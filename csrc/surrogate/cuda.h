@@ -25,9 +25,6 @@ struct DeviceCoefficients {
 
 namespace cuda {
 
-// Components of a multi-categorical policy.
-inline constexpr std::ptrdiff_t kMostComponents = 128;
-
 // Bytes of scratch memory on the device that a call needs.
 std::ptrdiff_t scratch_bytes(const LossCall<float>& call);
 std::ptrdiff_t scratch_bytes(const LossCall<double>& call);

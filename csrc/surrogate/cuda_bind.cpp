@@ -2,6 +2,7 @@
 #include <string>
 
 #include "bind.h"
+#include "distributions/cuda_arguments.h"
 #include "support/device_tensors.h"
 #include "surrogate/call.h"
 #include "surrogate/cuda.h"
@@ -50,11 +51,6 @@ py::tuple split_settings(const char* function, const py::tuple& settings,
   return plain;
 }
 
-template <typename T>
-T* address(const py::handle& array) {
-  return static_cast<T*>(const_cast<void*>(py::reinterpret_borrow<py::array>(array).data()));
-}
-
 // outputs: the loss [], the stats float64 [kNumLossStats], and gradients like those of the first four arrays that are
 // given, all of them contiguous.
 template <typename T>
@@ -62,11 +58,6 @@ void run(const LossArguments& from, const LossPolicy& policy,
          const DeviceCoefficients& coefficients, const py::tuple& outputs, DeviceTensors& tensors,
          const py::object& new_scratch) {
   LossCall<T> call = read_call<T>(from, policy);
-  if (call.policy.dist.components > cuda::kMostComponents && call.policy.dist.sizes != nullptr) {
-    Argument{from.function, "nvec"}.value_error(
-        "must have at most " + std::to_string(cuda::kMostComponents) + " choices on a GPU, got " +
-        std::to_string(call.policy.dist.components));
-  }
   T* loss = address<T>(outputs[0]);
   call.stats = address<double>(outputs[1]);
   std::size_t next = 2;
@@ -79,7 +70,7 @@ void run(const LossArguments& from, const LossPolicy& policy,
   take(call.kl.data != nullptr, call.kl_gradient);
   // It may go once the kernels are on the stream: its library gives it to later work on that stream only.
   const py::object scratch = tensors.array(new_scratch(cuda::scratch_bytes(call)));
-  call.scratch = address<char>(scratch);
+  call.scratch = address<void>(scratch);
   require_started(from.function, cuda::start(call, coefficients, loss, tensors.stream()));
 }
 
@@ -93,6 +84,7 @@ void loss(const py::capsule& exchange_api, const char* function, const py::tuple
   const py::tuple plain = split_settings(function, tensors.arrays(settings), coefficients);
   const LossArguments from(function, tensors.arrays(given), plain);
   const LossPolicy policy(from, form);
+  if (policy.dist) require_few_components(*policy.dist);
   (policy.float32 ? &run<float> : &run<double>)(from, policy, coefficients, tensors.arrays(outputs),
                                                 tensors, scratch);
 }

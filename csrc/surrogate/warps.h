@@ -9,9 +9,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "distributions/distribution.h"
+#include "distributions/warps.h"
 #include "surrogate/cuda.h"
-#include "surrogate/sample_cut.h"
 #include "surrogate/spread.h"
 #include "surrogate/terms.h"
 
@@ -34,7 +33,7 @@ template <typename T>
 struct DeviceLoss {
   LossCall<T> call;
   DeviceCoefficients coefficients;
-  std::int64_t sizes[cuda::kMostComponents];  // of a multi-categorical policy
+  Components components;
   SampleCut cut;
   T* loss;
 
@@ -62,8 +61,8 @@ struct DeviceLoss {
   PPO_HD LossCall<T> current() const {
     LossCall<T> a = call;
     read(coefficients, a);
-    if (a.policy.dist.sizes != nullptr) a.policy.dist.sizes = sizes;
-    if (a.old.sizes != nullptr) a.old.sizes = sizes;
+    a.policy.dist = components.with_sizes(a.policy.dist);
+    a.old = components.with_sizes(a.old);
     return a;
   }
   PPO_HD Samples<T> samples() const {
@@ -76,9 +75,6 @@ struct DeviceLoss {
   }
 };
 
-struct Add {
-  PPO_HD double operator()(double a, double b) const { return a + b; }
-};
 struct Larger {
   PPO_HD double operator()(double a, double b) const { return a > b ? a : b; }
 };
@@ -140,11 +136,7 @@ PPO_HD void store_sum(const DeviceLoss<T>& d, std::ptrdiff_t w, const Warp& warp
 template <typename T, typename Warp, typename Join>
 PPO_HD double total_of(const DeviceLoss<T>& d, const Warp& warp, std::ptrdiff_t row,
                        const Join& join) {
-  double x = 0;
-  for (std::ptrdiff_t w = warp.lane(); w < d.cut.warps; w += kLossLanes) {
-    x = join(x, d.sums[row * d.cut.warps + w]);
-  }
-  return warp.total(x, join);
+  return total_of_warps(d.sums + row * d.cut.warps, d.cut, warp, join);
 }
 
 template <typename T, typename Warp>

@@ -1,6 +1,6 @@
 """Distributions over actions: sampling, log-probabilities, entropies and divergences, native.
 
-Parameters are NumPy arrays or torch CPU tensors, float32 or float64. Draws come from the
+Parameters are NumPy arrays or torch tensors, float32 or float64. Draws come from the
 counter-based generator: a pure function of (seed, environment, step), so neither the engine nor the
 number of threads can change them.
 """

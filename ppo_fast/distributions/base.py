@@ -1,18 +1,18 @@
 """What all distributions can do."""
 
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ppo_fast import _core
+from ppo_fast import _core, cuda
 
-# A NumPy array or a torch CPU tensor; all arrays of a call are of one kind.
+# A NumPy array or a torch tensor on the CPU or a CUDA device; all arrays of a call are of one kind.
 Array = Any
 
 
 class Sample(NamedTuple):
-    """What `sample` returns, NumPy arrays.
+    """What `sample` returns: NumPy arrays; of parameters on a CUDA device tensors there.
 
     Attributes:
         actions: As the distribution's class describes them.
@@ -20,9 +20,9 @@ class Sample(NamedTuple):
         entropy: [B] entropies of the distributions, likewise.
     """
 
-    actions: NDArray[Any]
-    logp: NDArray[Any]
-    entropy: NDArray[Any]
+    actions: Array
+    logp: Array
+    entropy: Array
 
 
 class Parameters(NamedTuple):
@@ -71,22 +71,27 @@ class Distribution:
             For parameters that are neither float32 nor float64.
         ValueError
             For wrong shapes, for a seed, step or first_id out of range, and for a row that is no
-            distribution: a NaN, an infinity, a mask that allows nothing.
+            distribution: a NaN, an infinity, a mask that allows nothing. On a CUDA device, to look
+            at rows would mean to wait: the log-probability of such a one is NaN.
         """
         return self._sample(seed, step, first_id, deterministic, 1)
 
     def sample_into(
         self,
-        actions: NDArray[Any],
-        logp: NDArray[Any],
+        actions: Array,
+        logp: Array,
         *,
-        entropy: NDArray[Any] | None = None,
+        entropy: Array | None = None,
         seed: int,
         step: int,
         first_id: int = 0,
         deterministic: bool = False,
     ) -> None:
-        """`sample` into NumPy arrays of the caller, which may have any strides."""
+        """`sample` into NumPy arrays of the caller, which may have any strides.
+
+        Of parameters on a CUDA device: into tensors there. `step` may then be an int64 tensor of
+        one number, which is read when the kernel runs.
+        """
         self._sample_into(actions, logp, entropy, seed, step, first_id, deterministic, 1)
 
     def evaluate(self, actions: Array) -> tuple[Array, Array]:
@@ -118,30 +123,47 @@ class Distribution:
     def _sample(
         self, seed: int, step: int, first_id: int, deterministic: bool, sample_freq: int
     ) -> Sample:
-        first = to_numpy(self._parameters().first)
+        first = self._parameters().first
+        empty: Any = np.empty
+        if _on_gpu(first):
+            empty = partial(_torch(self, "sample").torch.empty, device=first.device)
+            integers = _torch(self, "sample").torch.int64
+        else:
+            first, integers = to_numpy(first), np.int64
         dtype = getattr(first, "dtype", None)  # _core complains about what is no array
-        shape = np.shape(first)
-        actions = np.empty(self._actions_shape(shape), np.int64 if self._discrete else dtype)
-        logp, entropy = np.empty(shape[:1], dtype), np.empty(shape[:1], dtype)
+        shape = tuple(np.shape(first))
+        actions = empty(self._actions_shape(shape), dtype=integers if self._discrete else dtype)
+        logp, entropy = empty(shape[:1], dtype=dtype), empty(shape[:1], dtype=dtype)
         self._sample_into(actions, logp, entropy, seed, step, first_id, deterministic, sample_freq)
         return Sample(actions, logp, entropy)
 
     def _sample_into(
         self,
-        actions: NDArray[Any],
-        logp: NDArray[Any],
-        entropy: NDArray[Any] | None,
+        actions: Array,
+        logp: Array,
+        entropy: Array | None,
         seed: int,
-        step: int,
+        step: Any,
         first_id: int,
         deterministic: bool,
         sample_freq: int,
     ) -> None:
+        dist = self._parameters()
+        on_gpu = _on_gpu(dist.first)
         require_integer("seed", seed, 0, 2**64)
-        require_integer("step", step, 0, 2**64)
+        if not (on_gpu and hasattr(step, "detach")):
+            require_integer("step", step, 0, 2**64)
         require_integer("first_id", first_id, 0, 2**32)
-        dist = to_numpy_parameters(self._parameters())
         noise = self._noise(sample_freq)
+        if on_gpu:
+            from ppo_fast import cuda_distributions
+
+            results = (actions, logp, entropy)
+            cuda_distributions.sample(dist, noise, seed, first_id, step, deterministic, results)
+            return
+        if noise is not None:
+            noise = (to_numpy(noise[0]), to_numpy(noise[1]), noise[2])
+        dist = to_numpy_parameters(dist)
         _core.sample(dist, noise, seed, first_id, step, deterministic, actions, logp, entropy)
 
     def _noise(self, sample_freq: int) -> tuple[Array, Array, int] | None:
@@ -155,6 +177,10 @@ def require_integer(name: str, value: int, least: int, bound: int) -> None:
             f"sample: {name} must be an integer in [{least}, 2**{bound.bit_length() - 1}), "
             f"got {value!r}"
         )
+
+
+def _on_gpu(x: Array) -> bool:
+    return hasattr(x, "detach") and cuda.holds(x)
 
 
 def to_numpy(x: Array) -> Array:

@@ -11,7 +11,6 @@ from ppo_fast.distributions.base import (
     Parameters,
     Sample,
     require_integer,
-    to_numpy,
 )
 
 
@@ -182,4 +181,4 @@ class StateDependentNoise(Distribution):
 
     def _noise(self, sample_freq: int) -> tuple[Array, Array, int]:
         require_integer("sample_freq", sample_freq, 1, 2**32)
-        return to_numpy(self.latent), to_numpy(self.log_std), sample_freq
+        return self.latent, self.log_std, sample_freq

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "check.h"
-#include "surrogate/sample_cut.h"
+#include "distributions/sample_cut.h"
 
 namespace {
 
@@ -28,7 +28,7 @@ void check_cover(std::ptrdiff_t steps, std::ptrdiff_t columns, bool along_time, 
 
 void check_samples(std::ptrdiff_t batch, std::ptrdiff_t bytes) {
   const ppo::SampleCut cut = ppo::cut_samples(batch, bytes);
-  CHECK(cut.warps >= 1 && cut.warps <= ppo::kMostLossWarps);
+  CHECK(cut.warps >= 1 && cut.warps <= ppo::kMostSampleWarps);
   std::vector<int> seen(static_cast<std::size_t>(batch), 0);
   for (std::ptrdiff_t warp = 0; warp < cut.warps; ++warp) {
     CHECK(cut.begin(warp, 0) < batch);
@@ -47,7 +47,7 @@ int main() {
   for (std::ptrdiff_t batch : {1, 2, 31, 32, 33, 1000, 32767, 32768, 32769, 100001}) {
     for (std::ptrdiff_t bytes : {0, 6144, 1 << 20, 1 << 30}) check_samples(batch, bytes);
   }
-  CHECK(ppo::cut_samples(1 << 20, 0).warps == ppo::kMostLossWarps);
+  CHECK(ppo::cut_samples(1 << 20, 0).warps == ppo::kMostSampleWarps);
   CHECK(ppo::cut_samples(1 << 20, 1 << 20).warps == 256);
   for (std::ptrdiff_t steps : {0, 1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 1000, 4097}) {
     for (std::ptrdiff_t columns : {0, 1, 2, 31, 32, 33, 100, 1025}) {

@@ -3,7 +3,13 @@
 import torch
 
 import ppo_fast
-from ppo_fast.distributions import Bernoulli, Categorical, Gaussian, SquashedGaussian
+from ppo_fast.distributions import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    SquashedGaussian,
+    StateDependentNoise,
+)
 from ppo_fast.surrogate import fused_loss, importance_surrogate
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -32,10 +38,11 @@ def advantages(dtype):
     ppo_fast.token_gae(rewards, values, mask=mask, gamma=0.99, gae_lambda=0.9)
 
 
-def losses(dtype):
+def policies_and_losses(dtype):
     size, dims = 100, 3
-    first, old = draw(size, dims, dtype=dtype), draw(size, dims, dtype=dtype)
-    log_std = draw(dims, dtype=dtype)
+    first = draw(size, dims, dtype=dtype).requires_grad_()
+    log_std = draw(dims, dtype=dtype).requires_grad_()
+    old = draw(size, dims, dtype=dtype)
     policies = (
         (Categorical(first), Categorical(old), torch.arange(size).to(DEVICE) % dims),
         (Bernoulli(first), Bernoulli(old), (draw(size, dims).cpu() > 0).long().to(DEVICE)),
@@ -49,6 +56,10 @@ def losses(dtype):
     columns = [draw(size, dtype=dtype) for _ in range(4)]
     weights = draw(size, dtype=dtype).cpu().abs().to(DEVICE)
     for dist, old_dist, actions in policies:
+        dist.sample(seed=0, step=0)
+        dist.sample(seed=0, step=0, deterministic=True)
+        logp, entropy = dist.evaluate(actions)
+        (logp.sum() + entropy.sum() + old_dist.kl(dist).sum()).backward()
         fused_loss(
             dist,
             actions,
@@ -64,6 +75,7 @@ def losses(dtype):
             weights=weights,
             normalize_advantages=True,
         )
+    StateDependentNoise(first, columns[0][:, None], log_std[None]).sample(seed=0, step=0)
     importance_surrogate(columns[0], columns[1], columns[2])
 
 
@@ -86,7 +98,7 @@ def environments():
 def main():
     for dtype in (torch.float32, torch.float64):
         advantages(dtype)
-        losses(dtype)
+        policies_and_losses(dtype)
     environments()
 
 

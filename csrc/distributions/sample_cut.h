@@ -1,4 +1,4 @@
-// Which samples of a loss a lane of a GPU has.
+// Which samples a lane of a GPU has.
 #pragma once
 
 #include <cstddef>
@@ -7,8 +7,8 @@
 
 namespace ppo {
 
-// Warps of a loss: as many as lanes of the block that adds them up.
-inline constexpr std::ptrdiff_t kMostLossWarps = 1024;
+// As many as lanes of the block that adds up what they found.
+inline constexpr std::ptrdiff_t kMostSampleWarps = 1024;
 
 // Samples begin(), begin() + stride(), ... below batch.
 struct SampleCut {
@@ -26,9 +26,23 @@ inline SampleCut cut_samples(std::ptrdiff_t batch, std::ptrdiff_t bytes) {
   constexpr std::ptrdiff_t kMemory = std::ptrdiff_t{1} << 28;
   constexpr std::ptrdiff_t kLeast = 32;
   const std::ptrdiff_t wanted = (batch + kLossLanes - 1) / kLossLanes;
-  const std::ptrdiff_t fit = bytes > 0 ? kMemory / bytes : kMostLossWarps;
-  const std::ptrdiff_t most = fit < kLeast ? kLeast : (fit < kMostLossWarps ? fit : kMostLossWarps);
+  const std::ptrdiff_t fit = bytes > 0 ? kMemory / bytes : kMostSampleWarps;
+  const std::ptrdiff_t most =
+      fit < kLeast ? kLeast : (fit < kMostSampleWarps ? fit : kMostSampleWarps);
   return {batch, wanted < most ? wanted : most};
+}
+
+struct Add {
+  PPO_HD double operator()(double a, double b) const { return a + b; }
+};
+
+// A number of each warp, put together by one warp in one order.
+template <typename Warp, typename Join>
+PPO_HD double total_of_warps(const double* numbers, const SampleCut& cut, const Warp& warp,
+                             const Join& join) {
+  double x = 0;
+  for (std::ptrdiff_t w = warp.lane(); w < cut.warps; w += kLossLanes) x = join(x, numbers[w]);
+  return warp.total(x, join);
 }
 
 }  // namespace ppo
