@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with a GPU: builds, tests, checks with compute-sanitizer and times the CUDA kernels, and leaves cuda.json
 # and cuda.md in benchmarks/results/ (or the folder given). Needs nvcc, cmake, and a python with pybind11, torch for
-# CUDA, numpy, gymnasium and pytest; downloads nothing.
+# CUDA, numpy, gymnasium, pytest and pytest-timeout; downloads nothing.
 # usage: [PYTHON=python3] benchmarks/gpu_check.sh [FOLDER]
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -16,13 +16,13 @@ say() { echo "$*" | tee -a "$checks"; }
 
 mkdir -p "$build" "$results"
 : >"$checks"
-cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DPPO_FAST_CUDA=ON -DPPO_FAST_WERROR=ON \
+cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DPPO_FAST_CUDA=ON \
     -DCMAKE_CUDA_ARCHITECTURES="${CUDAARCHS:-native}" \
     -DPython_EXECUTABLE="$(command -v "$python")" -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" &&
     cmake --build "$build" --parallel "$(nproc)" &&
     cmake --install "$build" --prefix "$site" || exit 1
 cp -r ppo_fast "$site"/
-export PYTHONPATH=$site PYTHONSAFEPATH=1  # not the sources, which hold no kernels
+export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1  # not the sources, which hold no kernels
 "$python" -m ppo_fast info || exit 1
 if ! reason=$("$python" -c 'import ppo_fast; off = ppo_fast.build_info()["cuda_off"]; print(off); raise SystemExit(off != "")'); then
     echo "gpu_check: $reason" >&2
@@ -32,10 +32,13 @@ fi
 "$python" -m pytest -q -p no:cacheprovider tests/test_*cuda*.py -k "not emulated" 2>&1 | tee "$build/tests.txt" || failed=1
 say "Tests on the GPU: $(tail -1 "$build/tests.txt" | tr -d '=')"
 
-# Only our kernels: torch's are not ours to check. Inputs come from the CPU, so that initcheck sees them written.
+# Only our kernels: torch's are not ours to check, nor are its calls of the API. Every tensor has memory of its own, so that
+# a step beyond it is seen.
 if command -v compute-sanitizer >/dev/null; then
-    for tool in memcheck racecheck initcheck; do
-        compute-sanitizer --tool "$tool" --kernel-regex kns=ppo --error-exitcode 1 \
+    for tool in memcheck racecheck initcheck synccheck; do
+        extra=()
+        [ "$tool" = memcheck ] && extra=(--report-api-errors no)
+        PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" "${extra[@]}" --kernel-regex kns=ppo --error-exitcode 1 \
             "$python" tests/cuda/every_kernel.py >"$build/$tool.txt" 2>&1 || failed=1
         say "compute-sanitizer $tool: $(grep -E 'SUMMARY' "$build/$tool.txt" | tail -1 | sed 's/=* *//')"
     done

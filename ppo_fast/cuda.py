@@ -51,6 +51,10 @@ def kernels(what: str) -> Any:
     info = build_info()
     if not info["cuda"]:
         raise RuntimeError(f"{what} cannot be used here: {info['cuda_off']}")
+    import torch
+
+    if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        raise RuntimeError(f"{what} needs torch 2.10 or later on a GPU, got {torch.__version__}")
     return _extension()
 
 

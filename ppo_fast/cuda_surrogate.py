@@ -3,7 +3,7 @@
 They run on the current stream, wait for nothing and allocate no more than results and scratch
 memory by torch's allocator: a call can be captured in a CUDA graph. Numbers on the device are not
 looked at: what the CPU refuses by value (parameters that are no distribution, an action out of
-range, a weight that is none, no sample that counts) makes NaN of the loss and of gradients.
+range, a weight that is none, no sample that counts) makes NaN of the loss.
 """
 
 from functools import partial

@@ -42,6 +42,8 @@ def loss(
         leaves = [x for x in tensors[:_WITH_GRADIENT] if x is not None]
         return _attach(outputs, *leaves), outputs[1]
     _require_loss_tensors(function, form[0], tensors)
+    if any(isinstance(x, Tensor) for x in settings):
+        raise TypeError(f"{function}: in a compiled function coefficients must be numbers")
     result: tuple[Tensor, Tensor] = _Loss.apply(  # type: ignore[no-untyped-call]
         *_distinct(tensors), function, *form, *settings
     )

@@ -159,6 +159,27 @@ def test_what_the_cpu_does_on_a_copy(device):
     assert there.get_attr("gravity") == here.get_attr("gravity")
 
 
+def test_generators_before_the_first_reset(device):
+    there = CudaVectorEnv("CartPole-v1", 5, device=device)
+    generators = there.np_random
+    obs, _ = there.reset()
+    expected = np.array([g.uniform(-0.05, 0.05, 4) for g in generators])
+    np.testing.assert_allclose(obs.cpu(), expected, rtol=1e-6)
+
+
+def test_attributes_stay_where_a_graph_reads_them(device):
+    _, there = make_both("CartPole-v1", 5, device)
+    address = there._params.data_ptr()
+    there.set_attr("gravity", 3.0)
+    assert there._params.data_ptr() == address
+    there.set_attr("gravity", [1.0, 2.0, 3.0, 4.0, 5.0])
+    address = there._params.data_ptr()
+    with pytest.raises(TypeError, match="gravity"):
+        there.set_attr("gravity", [1.0, 2.0, "three", 4.0, 5.0])
+    assert there.get_attr("gravity") == (1.0, 2.0, 3.0, 4.0, 5.0)
+    assert there._params.data_ptr() == address
+
+
 @pytest.mark.parametrize(
     ("actions", "error", "message"),
     [
@@ -173,8 +194,10 @@ def test_errors_of_a_step(actions, error, message, device):
     _, there = make_both("CartPole-v1", 3, device)
     if isinstance(actions, torch.Tensor) and actions.device.type == "cpu":
         # A strided tensor must stay one.
-        actions = actions.to(device) if actions.is_contiguous() else actions.repeat(2)[::2][:3]
+        is_strided = not actions.is_contiguous()
         actions = actions.to(device)
+        if is_strided:
+            actions = actions.repeat(2)[::2]
     with pytest.raises(error, match=f"^step: {message}"):
         there.step(actions)
 
@@ -202,7 +225,8 @@ def test_arguments(device):
 
 
 def test_make_vec(monkeypatch, device):
-    monkeypatch.setattr(ppo_fast.cuda, "place", lambda name: torch.device(device))
+    if device == "cpu":
+        monkeypatch.setattr(ppo_fast.cuda, "place", lambda name: torch.device("cpu"))
     env = ppo_fast.make_vec("ppo_fast/CartPole-v1", 3, device="cuda", sutton_barto_reward=True)
     assert isinstance(env, CudaVectorEnv)
     env.reset(seed=0)

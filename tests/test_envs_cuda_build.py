@@ -78,6 +78,19 @@ def test_make_vec_takes_a_header(built, device):
         ppo_fast.make_vec(str(header), 3, device="cuda", size=1).reset(seed=0)
 
 
+def test_what_a_reset_refuses_is_refused_before_the_device_has_it(built, device):
+    env = built(ROOT / "examples" / "gridworld.h")(3, size=4)
+    obs, _ = env.reset(seed=0)
+    state = env.get_state()
+    with pytest.raises(RuntimeError, match="GridWorld-v0 threw: size must be at least 2"):
+        env.set_attr("size", 1)
+    assert env.get_attr("size") == (4, 4, 4)
+    np.testing.assert_array_equal(env.get_state(), state)
+    env.step(torch.zeros(3, dtype=torch.int64, device=device))
+    env.set_attr("size", 6)
+    assert env.reset(seed=0)[0].shape == obs.shape
+
+
 def test_old_batches_survive_a_new_build(built, device, tmp_path):
     text = (ROOT / "examples" / "gridworld.h").read_text()
     header = tmp_path / "grid.h"

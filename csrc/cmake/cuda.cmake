@@ -11,6 +11,7 @@ include(CheckLanguage)
 # all-major: every major architecture that the toolkit knows, and code for later ones.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   set(CMAKE_CUDA_ARCHITECTURES all-major)
+  set(PPO_CHOSE_ARCHITECTURES ON)
 endif()
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
@@ -21,6 +22,10 @@ enable_language(CUDA)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.2)
   ppo_without_cuda("nvcc is ${CMAKE_CUDA_COMPILER_VERSION}, and C++20 needs 12.2")
   return()
+endif()
+# Kernel parameters in constant memory need 70; all-major began with 50 then.
+if(PPO_CHOSE_ARCHITECTURES AND CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13)
+  set(CMAKE_CUDA_ARCHITECTURES 70 80 90)
 endif()
 
 find_package(CUDAToolkit)

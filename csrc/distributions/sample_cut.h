@@ -21,14 +21,12 @@ struct SampleCut {
   PPO_HD std::ptrdiff_t stride() const { return warps * kLossLanes; }
 };
 
-// bytes: of scratch memory that a warp needs; all of them together are kept below a quarter of a gigabyte.
+// bytes: of scratch memory that a warp needs; that of all warps is at most a quarter of a gigabyte, if one fits.
 inline SampleCut cut_samples(std::ptrdiff_t batch, std::ptrdiff_t bytes) {
   constexpr std::ptrdiff_t kMemory = std::ptrdiff_t{1} << 28;
-  constexpr std::ptrdiff_t kLeast = 32;
   const std::ptrdiff_t wanted = (batch + kLossLanes - 1) / kLossLanes;
   const std::ptrdiff_t fit = bytes > 0 ? kMemory / bytes : kMostSampleWarps;
-  const std::ptrdiff_t most =
-      fit < kLeast ? kLeast : (fit < kMostSampleWarps ? fit : kMostSampleWarps);
+  const std::ptrdiff_t most = fit < 1 ? 1 : (fit < kMostSampleWarps ? fit : kMostSampleWarps);
   return {batch, wanted < most ? wanted : most};
 }
 

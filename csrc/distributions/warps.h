@@ -149,6 +149,8 @@ struct Gradients {
       bool is_bad = head.load(g) >= 0;
       if (with_kl) {
         is_bad |= old.load(g) >= 0;
+        head.mode();  // any action: what `gradient` weighs by 0 must not be left unwritten
+        head.evaluate(unused, unused);
         head.divergence(old, unused);
       } else {
         is_bad |= head.load_actions(g, a.actions) >= 0;

@@ -1,6 +1,7 @@
 // _cuda.load_env, find_env and step_env: environments whose state is in the memory of a device.
 #include <limits>
 #include <map>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -19,17 +20,18 @@ using arrays::Argument;
 
 constexpr const char* kStep = "step";
 
-std::ptrdiff_t scalar_bytes(ScalarType type) {
+bool has_type(const py::array& array, ScalarType type) {
   switch (type) {
     case ScalarType::kFloat32:
-    case ScalarType::kInt32:
-      return 4;
+      return Argument::holds<float>(array);
     case ScalarType::kFloat64:
-      return 8;
+      return Argument::holds<double>(array);
     case ScalarType::kUint8:
-      return 1;
+      return Argument::holds<std::uint8_t>(array);
+    case ScalarType::kInt32:
+      return Argument::holds<std::int32_t>(array);
   }
-  return 0;
+  return false;
 }
 
 void require_contiguous(const Argument& argument, const py::array& array) {
@@ -53,7 +55,7 @@ void* observations(const char* name, const py::object& object, const EnvTable& e
                    std::ptrdiff_t num_envs) {
   const Argument argument{kStep, name};
   const py::array array = argument.array(object);
-  if (array.itemsize() != scalar_bytes(env.obs_type)) {
+  if (!has_type(array, env.obs_type)) {
     argument.type_error("must have the dtype of the observations, got " +
                         arrays::dtype_text(array));
   }
@@ -87,13 +89,14 @@ std::pair<const void*, ActionType> read_actions(const py::object& object, const 
   return {array.data(), ActionType::kFloat32};
 }
 
+std::mutex mutex;
+
 std::map<std::string, const CudaEnvTable*, std::less<>>& loaded() {
   static std::map<std::string, const CudaEnvTable*, std::less<>> tables;
   return tables;
 }
 
-// Opens a library that nvcc made of a header with PPO_FAST_ENV; as load_env of envs/library.h. The interpreter's lock
-// guards the map.
+// Opens a library that nvcc made of a header with PPO_FAST_ENV; as load_env of envs/library.h.
 void load_cuda_env(const std::string& path) {
   const auto get_table = library_function<const CudaEnvTable*()>(path, "ppo_fast_cuda_env");
   if (get_table == nullptr) {
@@ -101,6 +104,7 @@ void load_cuda_env(const std::string& path) {
   }
   const CudaEnvTable* table = get_table();
   require_same_abi(path, *table->env);
+  const std::lock_guard<std::mutex> lock(mutex);
   loaded()[table->env->name] = table;
 }
 
@@ -108,6 +112,7 @@ constexpr const char* kEnvCapsule = "ppo::CudaEnvTable";
 
 // A loaded environment or a built-in one; None if there is none of that name.
 py::object cuda_env(const std::string& name) {
+  const std::lock_guard<std::mutex> lock(mutex);
   const auto found = loaded().find(name);
   const CudaEnvTable* table = found == loaded().end() ? find_cuda_env(name) : found->second;
   if (table == nullptr) return py::none();

@@ -24,10 +24,10 @@ class DeviceTensors {
   explicit DeviceTensors(const py::capsule& exchange_api)
       : api_(tensors::exchange_api(exchange_api)) {}
 
-  // Python's numbers, strings and None stay what they are.
+  // Numbers, strings and None stay what they are.
   py::object array(const py::handle& object) {
-    const bool is_plain = object.is_none() || PyFloat_Check(object.ptr()) ||
-                          PyLong_Check(object.ptr()) || PyUnicode_Check(object.ptr());
+    const bool is_plain =
+        object.is_none() || arrays::is_scalar(object) || PyUnicode_Check(object.ptr());
     if (is_plain) return py::reinterpret_borrow<py::object>(object);
     const tensors::dlpack::Tensor tensor = tensors::tensor_of(api_, object);
     if (tensor.device_type != PPO_DEVICE_TYPE) throw py::type_error("a tensor is not on the GPU");

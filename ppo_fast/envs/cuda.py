@@ -160,7 +160,9 @@ class CudaVectorEnv(NativeVectorEnv):
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """As `NativeVectorEnv.np_random`."""
         self._look()
-        return super().np_random
+        generators = super().np_random
+        self._give()  # before the first reset this has started them
+        return generators
 
     def set_generator(self, env: int, generator: np.random.Generator) -> None:
         """As `NativeVectorEnv.set_generator`."""
@@ -174,9 +176,22 @@ class CudaVectorEnv(NativeVectorEnv):
         return super().get_attr(name)
 
     def set_attr(self, name: str, values: Any) -> None:
-        """As `NativeVectorEnv.set_attr`."""
-        super().set_attr(name, values)
-        self._params = self._on_device(self._native.packed_params())
+        """As `NativeVectorEnv.set_attr`, all or nothing.
+
+        What a reset refuses is refused here, since the device cannot. The first list of values, one
+        for each environment, takes new memory: a CUDA graph of `step_into` must then be captured
+        anew.
+        """
+        before = list(self.get_attr(name)) if name in self._native_spec.params else None
+        try:
+            super().set_attr(name, values)
+            self._try_a_reset()
+        except Exception:
+            if before is not None:
+                super().set_attr(name, before)
+            raise
+        finally:
+            self._give_params()
 
     def render(self) -> tuple[Any, ...] | None:
         """As `NativeVectorEnv.render`."""
@@ -209,6 +224,25 @@ class CudaVectorEnv(NativeVectorEnv):
                 batch,
                 (actions, *outputs),
             )
+
+    def _try_a_reset(self) -> None:
+        """On the CPU's copy, which is as before then; raises what the environment throws."""
+        if not self._was_reset:
+            return
+        self._look()
+        state = self._native.get_state()
+        try:
+            self._native.reset([None] * self.num_envs, None, self._reset_options(None))
+        finally:
+            self._native.set_state(state)
+
+    def _give_params(self) -> None:
+        """Let the device have the parameters; where they were, if they still fit."""
+        params = self._on_device(self._native.packed_params())
+        if params.shape == self._params.shape:
+            self._params.copy_(params)
+        else:
+            self._params = params
 
     def _look(self) -> None:
         """Let the CPU's copy be what is on the device."""

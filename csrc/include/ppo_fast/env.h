@@ -111,7 +111,7 @@ struct Field {
 };
 
 // Throws std::invalid_argument(text) unless the condition holds. A GPU cannot: there it does nothing,
-// which is enough for parameters, as the first reset is always the CPU's.
+// which is enough for parameters: the CPU tries a reset with them first.
 PPO_HD void require([[maybe_unused]] bool condition, [[maybe_unused]] const char* text) {
 #if !defined(__CUDA_ARCH__)
   if (!condition) throw std::invalid_argument(text);
