@@ -99,6 +99,17 @@ def test_few_and_many_observations(obs_size):
     assert_equal(case, [1, 37, 129])
 
 
+@pytest.mark.parametrize("obs_size", [7, 8, 9])
+@pytest.mark.parametrize("actions", [7, 8, 9])
+def test_layers_about_as_wide_as_a_narrow_one(obs_size, actions):
+    # Of a narrow layer, gradients are formed another way.
+    for hidden_sizes in ((), (20,), (8, 9)):
+        case = prepared(
+            discrete(actions), obs_size, num_steps=13, num_envs=10, hidden_sizes=hidden_sizes
+        )
+        assert_equal(case, [1, 63, 130])
+
+
 @pytest.mark.parametrize("width", [1, 13, 65])
 @pytest.mark.parametrize(
     "changes", [{"continuous": "gsde", "log_std": -1.5}, {"state_dependent_std": True}]

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "learner/activation.h"
+#include "learner/dots.h"
 #include "learner/matmul.h"
 #include "support/transpose.h"
 
@@ -29,21 +30,29 @@ std::ptrdiff_t samples_of(std::ptrdiff_t block, std::ptrdiff_t batch) {
   return std::min(kBlock, batch - block * kBlock);
 }
 
-// The observations of a block; missing samples are zeros.
+// The observations of a block; missing samples are zeros. Few features need no rows of samples (dots.h).
 void gather(const ForwardPass& a, std::ptrdiff_t block, std::ptrdiff_t count,
             std::ptrdiff_t columns, const Kept& kept) {
   const std::ptrdiff_t width = a.part->inputs;
   const std::ptrdiff_t stride = padded(width);
-  for (std::ptrdiff_t i = 0; i < columns; ++i) {
-    float* to = kept.by_sample + i * stride;
-    if (i >= count) {
-      std::memset(to, 0, static_cast<std::size_t>(width) * sizeof(float));
-      continue;
-    }
+  const bool few = width <= kNarrow;
+  for (std::ptrdiff_t i = 0; i < count; ++i) {
     const std::ptrdiff_t sample = block * kBlock + i;
     const std::ptrdiff_t row = a.rows ? static_cast<std::ptrdiff_t>(a.rows[sample]) : sample;
-    std::memcpy(to, a.obs + row * width, static_cast<std::size_t>(width) * sizeof(float));
+    const float* from = a.obs + row * width;
+    if (few) {
+      for (std::ptrdiff_t k = 0; k < width; ++k) kept.by_feature[k * kBlock + i] = from[k];
+    } else {
+      std::copy_n(from, width, kept.by_sample + i * stride);
+    }
   }
+  if (few) {
+    for (std::ptrdiff_t k = 0; k < width; ++k) {
+      std::fill(kept.by_feature + k * kBlock + count, kept.by_feature + k * kBlock + columns, 0.0f);
+    }
+    return;
+  }
+  std::fill(kept.by_sample + count * stride, kept.by_sample + columns * stride, 0.0f);
   transpose(kept.by_sample, stride, columns, width, kept.by_feature, kBlock);
 }
 
@@ -151,32 +160,53 @@ void descend(Activation activation, std::ptrdiff_t rows, const float* y, float* 
   }
 }
 
-// Adds the gradients of a layer's parameters, from those of its results and from its inputs by samples.
-void add_parameters(const Layer& layer, const float* gradient, const float* by_sample,
-                    std::ptrdiff_t count, bool adds, float* partial) {
-  Product p;
-  p.rows = layer.outputs;
-  p.depth = count;
-  p.columns = padded(layer.inputs);
-  p.a = gradient;
-  p.a_row = kBlock;
-  p.a_step = 1;
-  p.b = by_sample;
-  p.b_row = padded(layer.inputs);
-  p.c = partial;
-  p.c_row = padded(layer.inputs);
-  p.adds = adds;
-  product(p);
-  float* bias = partial + layer.partial_weight_floats();
-  if (!adds) std::memset(bias, 0, static_cast<std::size_t>(layer.outputs) * 16 * sizeof(float));
-  for (std::ptrdiff_t r = 0; r < layer.outputs; ++r) {
-    float sum[16];
-    for (std::ptrdiff_t l = 0; l < 16; ++l) sum[l] = bias[r * 16 + l];
-    for (std::ptrdiff_t i = 0; i < kBlock; i += 16) {
-      for (std::ptrdiff_t l = 0; l < 16; ++l) sum[l] += gradient[r * kBlock + i + l];
+// The results of a layer before, of a block: as rows of features, and as rows of samples where a matrix
+// product asks for them.
+class LayerInputs {
+ public:
+  LayerInputs(const float* by_feature, std::ptrdiff_t width, float* room)
+      : by_feature_(by_feature), width_(width), room_(room) {}
+  // Of observations, which are there in both forms.
+  LayerInputs(const float* by_feature, const float* by_sample)
+      : by_feature_(by_feature), by_sample_(by_sample) {}
+
+  const float* by_feature() const { return by_feature_; }
+  const float* by_sample() {
+    if (by_sample_ == nullptr) {
+      transpose(by_feature_, kBlock, width_, kBlock, room_, padded(width_));
+      by_sample_ = room_;
     }
-    for (std::ptrdiff_t l = 0; l < 16; ++l) bias[r * 16 + l] = sum[l];
+    return by_sample_;
   }
+
+ private:
+  const float* by_feature_;
+  const float* by_sample_ = nullptr;
+  std::ptrdiff_t width_ = 0;
+  float* room_ = nullptr;
+};
+
+// Adds the gradients of a layer's parameters, from those of its results.
+void add_parameters(const Layer& layer, const float* gradient, LayerInputs& inputs,
+                    std::ptrdiff_t count, bool adds, float* partial) {
+  if (layer.is_narrow()) {
+    dots({layer.outputs, layer.inputs, gradient, inputs.by_feature(), partial, adds});
+  } else {
+    Product p;
+    p.rows = layer.outputs;
+    p.depth = count;
+    p.columns = padded(layer.inputs);
+    p.a = gradient;
+    p.a_row = kBlock;
+    p.a_step = 1;
+    p.b = inputs.by_sample();
+    p.b_row = padded(layer.inputs);
+    p.c = partial;
+    p.c_row = padded(layer.inputs);
+    p.adds = adds;
+    product(p);
+  }
+  add_samples(layer.outputs, gradient, adds, partial + layer.partial_weights());
 }
 
 // d loss / d x of y = W x.
@@ -225,15 +255,13 @@ void backward(const BackwardPass& a) {
       partial += layer.partial_floats();
     }
     const auto step_back = [&](std::size_t l) { y -= part.hidden[l].outputs * kBlock * rows_kept; };
-    const auto samples_of_layer = [&](std::size_t l, const float* features) -> const float* {
-      if (l == 0) return kept.by_sample;
-      const std::ptrdiff_t width = part.hidden[l - 1].outputs;
-      transpose(features, kBlock, width, kBlock, by_sample, padded(width));
-      return by_sample;
+    const auto inputs_of = [&](std::size_t l) {
+      return l == 0 ? LayerInputs(kept.by_feature, kept.by_sample)
+                    : LayerInputs(y, part.hidden[l - 1].outputs, by_sample);
     };
     if (depth > 0) step_back(depth - 1);
 
-    const float* latent = samples_of_layer(depth, y);
+    LayerInputs latent = inputs_of(depth);
     float* head_partial = partial;
     bool is_first = true;
     for (const Head& head : part.heads) {
@@ -248,28 +276,12 @@ void backward(const BackwardPass& a) {
       descend(a.activation, layer.outputs, y, gradient);
       if (l > 0) step_back(l - 1);
       partial -= layer.partial_floats();
-      add_parameters(layer, gradient, samples_of_layer(l, y), count, adds, partial);
+      LayerInputs inputs = inputs_of(l);
+      add_parameters(layer, gradient, inputs, count, adds, partial);
       if (l == 0) break;
       to_inputs(layer, a.parameters, gradient, false, other);
       std::swap(gradient, other);
     }
-  }
-}
-
-// Adds up the 16 parts of each bias, in order.
-void reduce_bias(const Layer& layer, const ReduceCall& a, const float* bias) {
-  constexpr std::ptrdiff_t kRows = 64;
-  float lanes[16 * kRows] = {};
-  for (std::ptrdiff_t first = 0; first < layer.outputs; first += kRows) {
-    const std::ptrdiff_t rows = std::min(kRows, layer.outputs - first);
-    float sum[kRows] = {};
-    for (std::ptrdiff_t c = 0; c < a.count; ++c) {
-      transpose(bias + c * a.stride + first * 16, 16, rows, 16, lanes, kRows);
-      for (std::ptrdiff_t l = 0; l < 16; ++l) {
-        for (std::ptrdiff_t r = 0; r < kRows; ++r) sum[r] += lanes[l * kRows + r];
-      }
-    }
-    std::copy_n(sum, rows, a.gradient + layer.bias + first);
   }
 }
 
@@ -278,7 +290,10 @@ void reduce(const ReduceCall& a) {
   for (std::size_t k = 0; k < a.part->layers(); ++k) {
     const Layer& layer = a.part->layer(k);
     const std::ptrdiff_t width = layer.inputs;
-    for (std::ptrdiff_t r = 0; r < layer.outputs; ++r) {
+    if (layer.is_narrow()) {
+      add_chains(partial, a.stride, a.count, layer.outputs * width, a.gradient + layer.weight);
+    }
+    for (std::ptrdiff_t r = 0; r < layer.outputs && !layer.is_narrow(); ++r) {
       const float* from = partial + r * padded(width);
       float* to = a.gradient + layer.weight + r * width;
       std::copy_n(from, width, to);
@@ -288,7 +303,8 @@ void reduce(const ReduceCall& a) {
         for (std::ptrdiff_t i = 0; i < width; ++i) to[i] += more[i];
       }
     }
-    reduce_bias(layer, a, partial + layer.partial_weight_floats());
+    add_chains(partial + layer.partial_weights(), a.stride, a.count, layer.outputs,
+               a.gradient + layer.bias);
     partial += layer.partial_floats();
   }
 }

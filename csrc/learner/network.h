@@ -13,6 +13,12 @@ namespace ppo {
 // Samples are worked on in blocks of this many, side by side in vector lanes: a feature is a row.
 constexpr std::ptrdiff_t kBlock = 64;
 
+// A sum along samples is kept as this many until all samples are in it (dots.h).
+constexpr std::ptrdiff_t kChains = 16;
+
+// A layer is narrow that has no more inputs, or outputs, than this.
+constexpr std::ptrdiff_t kNarrow = 8;
+
 // Rows along which vectors run are padded to whole vectors of every instruction set.
 PPO_HD constexpr std::ptrdiff_t padded(std::ptrdiff_t size) { return (size + 15) / 16 * 16; }
 
@@ -25,9 +31,15 @@ struct Layer {
   std::ptrdiff_t weight = 0;
   std::ptrdiff_t bias = 0;
 
-  // Floats of a gradient as `backward` leaves it: padded rows of W, and 16 parts of each bias.
-  PPO_HD std::ptrdiff_t partial_weight_floats() const { return outputs * padded(inputs); }
-  PPO_HD std::ptrdiff_t partial_floats() const { return partial_weight_floats() + outputs * 16; }
+  // Whether its gradient is formed by sums along samples (dots.h) instead of by a matrix product.
+  PPO_HD bool is_narrow() const { return inputs <= kNarrow || outputs <= kNarrow; }
+
+  // Floats of the gradient as `backward` leaves it: padded rows of W, or the chains of each weight; then the
+  // chains of each bias.
+  PPO_HD std::ptrdiff_t partial_weights() const {
+    return outputs * (is_narrow() ? inputs * kChains : padded(inputs));
+  }
+  PPO_HD std::ptrdiff_t partial_floats() const { return partial_weights() + outputs * kChains; }
 };
 
 enum Output : int { kPolicyOutput = 0, kValueOutput = 1, kOutputs = 2 };

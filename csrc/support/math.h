@@ -69,26 +69,6 @@ PPO_HD float log1p(float x) {
   return 2.0f * s + s * z * p;
 }
 
-// tanh(x) within 4e-7 of its value: x P(x^2) / Q(x^2), fitted for the least relative error on [-7.905, 7.905];
-// beyond that it is 1 in float.
-PPO_HD float tanh(float x) {
-  constexpr float kMost = 7.905f;
-  const float below = x < -kMost ? -kMost : x;
-  const float inside = below > kMost ? kMost : below;
-  const float z = inside * inside;
-  float p = 2.1888733880981448e-11f;
-  p = p * z + -1.4195307151965153e-08f;
-  p = p * z + 9.739555025589652e-06f;
-  p = p * z + 0.0029726363718509674f;
-  p = p * z + 0.12967583537101746f;
-  p = p * z + 0.9999999403953552f;
-  float q = 0.0002352600422454998f;
-  q = q * z + 0.023975811898708344f;
-  q = q * z + 0.4630091190338135f;
-  q = q * z + 1.0f;
-  return inside * p / q;
-}
-
 PPO_HD double exp(double x) { return std::exp(x); }
 PPO_HD double log(double x) { return std::log(x); }
 PPO_HD double log1p(double x) { return std::log1p(x); }
