@@ -66,7 +66,7 @@ $(VENV)/%.stamp: $(NATIVE) | $(BIN)/python
 	touch $@
 
 EXTRAS_train := train
-EXTRAS_test := train,video,test,peers
+EXTRAS_test := train,video,mujoco,test,peers
 EXTRAS_dev := train,test,dev
 EXTRAS_bench := train,bench,peers
 

@@ -253,9 +253,13 @@ def kill_at_a_random_moment(config, rng):
         ("ppo-kl", "Pendulum-v1", {"continuous": "gsde", "kl_rule": "distributed"}),
         ("ppo-clip", "Pendulum-v1", NORMALIZED | NATIVE),
         ("ppo-clip", "Pendulum-v1", {"continuous": "squashed"} | NORMALIZED | TORCH),
+        ("ppo-clip", "Hopper-v5", NORMALIZED | NATIVE),
+        ("a2c", "Hopper-v5", TORCH | {"num_envs": 1, "num_steps": 128}),
     ],
 )
 def test_a_killed_run_goes_on_with_the_same_bits(algorithm, env_id, changes, tmp_path):
+    if env_id == "Hopper-v5":
+        pytest.importorskip("mujoco")
     out = tmp_path / "killed"
     # The native engine is over sooner, and has more moments to be killed at.
     updates, kills = (200, 3) if changes.get("engine") == "native" else (70, 1)

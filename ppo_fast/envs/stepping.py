@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
+
+from ppo_fast.envs import saving
 
 Spaces = gymnasium.spaces.Space[Any]
 
@@ -37,6 +39,14 @@ class Stepper(Protocol):
         final_obs: NDArray[Any],
     ) -> int:
         """Step all; returns how many episodes ended."""
+        ...
+
+    def get_state(self) -> NDArray[np.uint8] | None:
+        """What `set_state` goes on from; None where an environment's state cannot be saved."""
+        ...
+
+    def set_state(self, state: NDArray[np.uint8]) -> None:
+        """Be as when `get_state` was called, in new environments as well."""
         ...
 
     def close(self) -> None:
@@ -77,6 +87,13 @@ class SingleEnvStepper:
         truncated[0] = is_truncated
         return int(ended)
 
+    def get_state(self) -> NDArray[np.uint8] | None:
+        return saving.get_state([self._env])
+
+    def set_state(self, state: NDArray[np.uint8]) -> None:
+        self._env.reset()
+        saving.set_state([self._env], state)
+
     def close(self) -> None:
         self._env.close()
 
@@ -110,6 +127,14 @@ class VectorEnvStepper:
         for i in ended:
             final_obs[i] = infos["final_obs"][i]
         return len(ended)
+
+    def get_state(self) -> NDArray[np.uint8] | None:
+        return saving.get_state(self._env.envs) if isinstance(self._env, SyncVectorEnv) else None
+
+    def set_state(self, state: NDArray[np.uint8]) -> None:
+        assert isinstance(self._env, SyncVectorEnv)
+        self._env.reset()
+        saving.set_state(self._env.envs, state)
 
     def close(self) -> None:
         self._env.close()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ppo_fast.actions import ActionLayout
 from ppo_fast.algorithms import Schedule, make_algorithm
 from ppo_fast.config import TrainConfig
-from ppo_fast.envs import NativeVectorEnv, make_stepper
+from ppo_fast.envs import make_stepper
 from ppo_fast.extras import require, require_train
 from ppo_fast.learners import make_learner
 from ppo_fast.normalizers import RewardScaler
@@ -182,9 +182,9 @@ class _Run:
         run.episodes.load_state(content["episodes"])
         run.rollout.start(content["obs"].numpy())
         state = content["env_state"]
-        if state is not None and isinstance(run.stepper, NativeVectorEnv):
+        if state is not None:
             run.stepper.set_state(state.numpy())
-        else:
+        elif run.updates > 0:
             run.reset_envs()
             run.note = f"the state of {config.env_id} was not saved: its episodes start anew"
         run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
@@ -327,9 +327,8 @@ class _Run:
         """Write the checkpoint, after the metrics that lead up to it."""
         torch = require("torch")
         self.metrics.flush()
-        env_state = None
-        if with_envs and isinstance(self.stepper, NativeVectorEnv):
-            env_state = torch.from_numpy(self.stepper.get_state())
+        # Before the first update there are no episodes yet.
+        env_state = self.stepper.get_state() if with_envs and self.updates > 0 else None
         save_checkpoint(
             self.out,
             {
@@ -346,7 +345,7 @@ class _Run:
                 "rewards": None if self.rewards is None else self.rewards.state(),
                 "episodes": self.episodes.state(),
                 "obs": torch.from_numpy(self.rollout.opening.copy()),
-                "env_state": env_state,
+                "env_state": None if env_state is None else torch.tensor(env_state),
             },
         )
 
