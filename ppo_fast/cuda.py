@@ -89,3 +89,8 @@ def place(device: str) -> Any:
             f"device={device!r} cannot be used here: torch {torch.__version__} finds no CUDA device"
         )
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def place_of(device: str) -> Any:
+    """Where arrays of a run on a device live: `place`, or None for NumPy's on the CPU."""
+    return place(device) if is_named(device) else None
