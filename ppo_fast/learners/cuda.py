@@ -23,7 +23,6 @@ from ppo_fast.envs.stepping import Stepper
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
 from ppo_fast.learners.torch import (
     TorchLearner,
-    copied_into,
     policy_change_of,
     require_finite_loss,
     require_finite_norm,
@@ -61,13 +60,15 @@ class CudaLearner(TorchLearner):
         self._graphs = Graphs(place)
         self._draws = torch.zeros((), dtype=torch.int64, device=place)
         self._rate = config.learning_rate
-        self._device_rate = torch.full((), self._rate, device=place)
+        self._device_rate = torch.full((), self._rate, dtype=torch.float32, device=place)
         self._coefficients: dict[str, Tensor] = {}
         # Of the epochs since `keep_old_policy`: STATS and the norm of the gradient, [minibatches].
         self._rows: list[Tensor] = []
         self._epoch_key: tuple[Any, ...] = ()
         self._order = torch.empty(0, dtype=torch.int64, device=place)
         self._epoch_rows = torch.empty(0, dtype=torch.float64, device=place)
+        # No news: `Graphs` takes the first steps without a graph.
+        self._optimizer._warned_capturable_if_run_uncaptured = True
         self._link()
 
     def play(self, rollout: Rollout, stepper: Stepper, *, first_step: int) -> bool:
@@ -96,10 +97,7 @@ class CudaLearner(TorchLearner):
         return self.model.values(self._seen(obs))
 
     def keep_old_policy(self, rollout: Rollout) -> None:
-        kept = self._old
         super().keep_old_policy(rollout)
-        if kept is not None and self._old is not None:
-            self._old = copied_into(kept, self._old)
         self._rows = []
 
     def undo(self) -> None:

@@ -87,7 +87,7 @@ class TorchLearner:
 
     def keep_old_policy(self, rollout: Rollout) -> None:
         with torch.no_grad():
-            self._old = _copy(self._policy(rollout))
+            self._old = _copy(self._policy(rollout), self._old)
         self._keep_before()
 
     def undo(self) -> None:
@@ -311,19 +311,18 @@ def _flat(array: Array) -> Tensor:
     return torch.as_tensor(array.reshape(-1, *array.shape[2:]))
 
 
-def _copy(dist: Any) -> Any:
-    """The same distribution, whatever becomes of the network's own parameters."""
-    fields = {f.name: getattr(dist, f.name) for f in dataclasses.fields(dist)}
-    copies = {name: x.clone() for name, x in fields.items() if isinstance(x, Tensor)}
-    return dataclasses.replace(dist, **copies)
+def _copy(dist: Any, into: Any = None) -> Any:
+    """The same distribution, whatever becomes of the network's own parameters.
 
-
-def copied_into(kept: Any, dist: Any) -> Any:
-    """The first distribution, with the parameters of the second where its own are in memory."""
-    for f in dataclasses.fields(kept):
-        if isinstance(getattr(kept, f.name), Tensor):
-            getattr(kept, f.name).copy_(getattr(dist, f.name))
-    return kept
+    In the memory of another one, if it fits there.
+    """
+    names = [f.name for f in dataclasses.fields(dist)]
+    tensors = {n: getattr(dist, n) for n in names if isinstance(getattr(dist, n), Tensor)}
+    if into is None or any(getattr(into, n).shape != x.shape for n, x in tensors.items()):
+        return dataclasses.replace(dist, **{n: x.clone() for n, x in tensors.items()})
+    for name, x in tensors.items():
+        getattr(into, name).copy_(x)
+    return into
 
 
 def _rows(dist: Any, index: Tensor | slice) -> Any:
