@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from ppo_fast.config import TrainConfig
+from ppo_fast.config import DEVICE_RULE, TrainConfig, is_device
 from ppo_fast.extras import require, require_train
 
 _OVERVIEW = """\
@@ -128,6 +128,10 @@ class _ResumeOptions:
     """Engine to go on with; None for the run's own."""
     device: str | None = None
     """Device to go on with, cpu or cuda; None for the run's own."""
+
+    def __post_init__(self) -> None:
+        if self.device is not None and not is_device(self.device):
+            raise ValueError(f"--device {DEVICE_RULE}, got {self.device!r}")
 
 
 def _report(

@@ -11,6 +11,8 @@ from typing import Any, Literal, NoReturn, Self, get_args, get_origin, get_type_
 MOST_THREADS = 1024
 MOST_SAMPLES = 2**31
 
+DEVICE_RULE = "must be cpu, cuda, or cuda with a number such as cuda:1"
+
 # Rules for single fields.
 _COUNTS = (
     "total_steps",
@@ -343,8 +345,8 @@ class TrainConfig:
         if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
             self._refuse("hidden_sizes", "must be positive integers")
         self._check_type("device", str, "a string")
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            self._refuse("device", "must be cpu, cuda, or cuda with a number such as cuda:1")
+        if not is_device(self.device):
+            self._refuse("device", DEVICE_RULE)
         if self.out is not None:
             self._check_type("out", Path, "a path or None")
         self._check_together()
@@ -416,6 +418,11 @@ class TrainConfig:
 
     def _refuse(self, name: str, rule: str, error: type[Exception] = ValueError) -> NoReturn:
         raise error(f"TrainConfig: {name} {rule}, got {getattr(self, name)!r}")
+
+
+def is_device(name: str) -> bool:
+    """Whether a name meets `DEVICE_RULE`."""
+    return re.fullmatch(r"cpu|cuda(:\d+)?", name) is not None
 
 
 def _plain(value: Any) -> Any:

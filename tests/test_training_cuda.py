@@ -13,10 +13,12 @@ pytest.importorskip("matplotlib")
 from recorded_graphs import recorded  # noqa: E402 - after the checks
 from test_learner_engines import stopped  # noqa: E402
 from test_training import differences, read_checkpoint, read_numbers  # noqa: E402
+from torch.overrides import TorchFunctionMode  # noqa: E402
 
 import ppo_fast  # noqa: E402
 import ppo_fast.cuda  # noqa: E402
 from ppo_fast import TrainConfig  # noqa: E402
+from ppo_fast.cuda_graphs import Graphs  # noqa: E402
 from ppo_fast.learners.native import NativeLearner  # noqa: E402
 from ppo_fast.training import trainer  # noqa: E402
 
@@ -100,6 +102,68 @@ def test_a_run_is_that_of_the_torch_engine(case, gpu, on_cpu, tmp_path):
         assert set(gpu) == {"_learn", "_play"}
     there = dataclasses.replace(config, device="cpu", engine="torch", out=tmp_path / "cpu")
     assert_close_runs(ours, on_cpu(lambda: run_and_state(there)))
+
+
+class Reads(TorchFunctionMode):
+    """Writes down what waits for the device."""
+
+    def __init__(self, events):
+        super().__init__()
+        self.events = events
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function.__name__ in READS:
+            self.events.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+READS = {"item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__"}
+EVERYTHING = {"normalize_obs": True, "normalize_rewards": True, "clip_range_values": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (EVERYTHING, ["play", "epoch", "epoch", "tolist", "item", "tolist"]),
+        (
+            EVERYTHING | {"recompute_advantages": True, "normalize_advantages": "batch"},
+            ["play", "epoch", "epoch", "tolist", "item", "tolist"],
+        ),
+        ({"algorithm": "a2c"}, ["play", "epoch", "tolist", "item", "tolist"]),
+        ({"algorithm": "ppo-kl"}, ["play", "epoch", "epoch", "tolist", "item", "tolist"]),
+        (
+            {"target_kl": 1e9},
+            ["play", "epoch", "item", "epoch", "item", "tolist", "item", "tolist"],
+        ),
+    ],
+)
+def test_an_update_waits_at_its_end(changes, expected, gpu, tmp_path, monkeypatch):
+    # Metrics, whether all numbers were finite, episodes; and the KL after an epoch that may be the
+    # last. Between the start of a rollout and the last epoch nothing else is looked at.
+    events = []
+    run = Graphs.run
+
+    def written_down(graphs, name, key, function):
+        events.append(name)
+        with torch._C.DisableTorchFunction():
+            run(graphs, name, key, function)
+
+    monkeypatch.setattr(Graphs, "run", written_down)
+    updates = []
+
+    def on_update(row):
+        updates.append(events.copy())
+        events.clear()
+
+    few = {"num_envs": 8, "num_steps": 4, "minibatch_size": 16}
+    config = config_of("CartPole-v1", tmp_path / "run", **few, **changes)
+    reset_envs = trainer._Run.reset_envs
+    monkeypatch.setattr(trainer._Run, "save", lambda self, **_: None)
+    monkeypatch.setattr(trainer._Run, "finish", lambda self, progress: None)
+    monkeypatch.setattr(trainer._Run, "reset_envs", lambda self: (reset_envs(self), events.clear()))
+    with Reads(events):
+        ppo_fast.train(config, on_update=on_update)
+    assert updates == [expected] * 3
 
 
 def test_graphs_change_nothing(gpu, device, tmp_path, monkeypatch):
@@ -318,6 +382,13 @@ def test_without_a_gpu(tmp_path):
     with pytest.raises(RuntimeError, match=r"^device='cuda' cannot be used here: "):
         ppo_fast.train(config_of("CartPole-v1", tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_torch_does_not_find():
+    with pytest.raises(
+        RuntimeError, match=r"^device='cuda:99' cannot be used here: torch .* finds"
+    ):
+        ppo_fast.cuda.place("cuda:99")
 
 
 def test_a_new_run_takes_its_device_from_the_config(tmp_path):
