@@ -75,7 +75,15 @@ def assert_close_runs(ours, theirs):
 
 CASES = {
     "ppo-clip": ("CartPole-v1", {"clip_range_high": 0.3, "dual_clip": 3.0, "clip_range": 0.01}),
-    "anneals": ("CartPole-v1", {"anneal_clip_range": True, "anneal_entropy_coef": True}),
+    "anneals": (
+        "CartPole-v1",
+        {
+            "anneal_clip_range": True,
+            "clip_range": 0.01,
+            "anneal_entropy_coef": True,
+            "entropy_coef": 1.0,
+        },
+    ),
     "old values": ("CartPole-v1", {"clip_range_values": 0.05, "max_grad_norm": None}),
     "recompute": ("CartPole-v1", {"recompute_advantages": True, "normalize_advantages": "batch"}),
     "a2c": ("CartPole-v1", {"algorithm": "a2c"}),
