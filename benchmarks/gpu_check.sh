@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with a GPU: builds, tests, checks with compute-sanitizer and times the CUDA kernels, and leaves cuda.json
 # and cuda.md in benchmarks/results/ (or the folder given). Needs nvcc, cmake, and a python with pybind11, torch for
-# CUDA, numpy, gymnasium, pytest and pytest-timeout; downloads nothing.
+# CUDA, numpy, gymnasium, pytest and pytest-timeout, for training also tensorboard, matplotlib and rich; downloads nothing.
 # usage: [PYTHON=python3] benchmarks/gpu_check.sh [FOLDER]
 set -uo pipefail
 cd "$(dirname "$0")/.."

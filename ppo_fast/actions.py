@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 
 import gymnasium
 import numpy as np
-from numpy.typing import NDArray
+
+from ppo_fast.arrays import Array, Place, cast, library, put
 
 Kind = Literal["categorical", "multi_categorical", "bernoulli", "continuous"]
 
@@ -96,17 +97,26 @@ class ActionLayout:
         """dtype of stored actions."""
         return np.float32 if self.kind == "continuous" else np.int64
 
-    def to_env(self, actions: NDArray[Any]) -> NDArray[Any]:
-        """Stored actions [N, ...] as the environment takes them; the same array if they agree."""
+    def bounds(self, place: Place = None) -> tuple[Array, Array] | None:
+        """The bounds of continuous actions as `to_env` takes them, at a place."""
+        if not isinstance(self.space, gymnasium.spaces.Box):
+            return None
+        return put(self.space.low, place), put(self.space.high, place)
+
+    def to_env(self, actions: Array, bounds: tuple[Array, Array] | None = None) -> Array:
+        """Stored actions [N, ...] as the environment takes them; the same array if they agree.
+
+        Of tensors, `bounds` are those at their place.
+        """
         space = self.space
         if isinstance(space, gymnasium.spaces.Box):
+            xp = library(actions)
+            low, high = bounds or (space.low, space.high)
+            inside = actions.reshape(-1, *space.shape)
             if self.squashed:
-                middle, reach = (space.high + space.low) / 2, (space.high - space.low) / 2
-                inside = middle + reach * np.tanh(actions.reshape(-1, *space.shape))
-            else:
-                inside = actions.reshape(-1, *space.shape)
-            bounded: NDArray[Any] = np.clip(inside, space.low, space.high).astype(space.dtype)
-            return bounded
+                middle, reach = (high + low) / 2, (high - low) / 2
+                inside = middle + reach * xp.tanh(inside)
+            return cast(xp.clip(inside, low, high), space.dtype)
         start = getattr(space, "start", 0)  # a MultiBinary has none
         moved = actions + start if np.any(start) else actions
-        return moved.astype(space.dtype, copy=False)
+        return cast(moved, space.dtype)

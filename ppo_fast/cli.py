@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from ppo_fast.config import TrainConfig
+from ppo_fast.config import DEVICE_RULE, TrainConfig, is_device
 from ppo_fast.extras import require, require_train
 
 _OVERVIEW = """\
@@ -88,11 +88,12 @@ def _train(args: list[str]) -> int:
             if not str(error).startswith("Unrecognized"):
                 raise
             raise UsageError(
-                f"{error}; --resume RUN takes no environment and no other option but --engine"
+                f"{error}; --resume RUN takes no environment and no other option but --engine and "
+                "--device"
             ) from None
         if resume.resume is None:
             raise UsageError("--resume needs the folder of a run")
-        return _report(resume=resume.resume, engine=resume.engine)
+        return _report(**vars(resume))
     env_id = _value_of("--env-id", args)
     if args and not args[0].startswith("-"):
         if env_id is not None:
@@ -125,17 +126,24 @@ class _ResumeOptions:
     """Folder of the run, whose own settings hold."""
     engine: Literal["auto", "native", "torch"] | None = None
     """Engine to go on with; None for the run's own."""
+    device: str | None = None
+    """Device to go on with, cpu or cuda; None for the run's own."""
+
+    def __post_init__(self) -> None:
+        if self.device is not None and not is_device(self.device):
+            raise ValueError(f"--device {DEVICE_RULE}, got {self.device!r}")
 
 
 def _report(
     config: TrainConfig | None = None,
     resume: Path | None = None,
     engine: Literal["auto", "native", "torch"] | None = None,
+    device: str | None = None,
 ) -> int:
     """Train and say what came of it."""
     from ppo_fast.training import train
 
-    result = train(config, resume=resume, engine=engine, progress=True)
+    result = train(config, resume=resume, engine=engine, device=device, progress=True)
     seconds = result.metrics["seconds"][-1]
     steps = result.metrics["steps"][-1]
     print(f"trained {steps:,.0f} steps in {seconds:.1f} s ({steps / seconds:,.0f} steps/s)")

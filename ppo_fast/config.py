@@ -3,12 +3,15 @@
 import dataclasses
 import math
 import numbers
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self, get_args, get_origin, get_type_hints
 
 MOST_THREADS = 1024
 MOST_SAMPLES = 2**31
+
+DEVICE_RULE = "must be cpu, cuda, or cuda with a number such as cuda:1"
 
 # Rules for single fields.
 _COUNTS = (
@@ -77,7 +80,7 @@ class TrainConfig:
 
     engine: Literal["auto", "native", "torch"] = "auto"
     """What computes networks and gradients: native is our own kernels, torch is torch; auto takes
-    native where it can and says why where it cannot."""
+    native where it can and says why where it cannot. On a GPU it is torch."""
 
     seed: int = 0
     """Starts every generator of the run; results depend on nothing else that is random."""
@@ -216,12 +219,13 @@ class TrainConfig:
     noise_steps: int = 4
     """gsde: steps between two draws of the noise."""
 
-    device: Literal["cpu"] = "cpu"
-    """Where networks and environments live."""
+    device: str = "cpu"
+    """Where networks and environments live: cpu, or cuda (cuda:1) for a GPU, with native
+    environments and without reinforce and trpo."""
 
     num_threads: int | None = None
     """Threads for native environments and the native engine; None chooses by the work. Never
-    changes results."""
+    changes results. A GPU has no use for it."""
 
     torch_threads: int = 1
     """Threads of torch's operators; more than one pays for large networks only."""
@@ -340,6 +344,9 @@ class TrainConfig:
         sizes = self.hidden_sizes
         if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
             self._refuse("hidden_sizes", "must be positive integers")
+        self._check_type("device", str, "a string")
+        if not is_device(self.device):
+            self._refuse("device", DEVICE_RULE)
         if self.out is not None:
             self._check_type("out", Path, "a path or None")
         self._check_together()
@@ -411,6 +418,11 @@ class TrainConfig:
 
     def _refuse(self, name: str, rule: str, error: type[Exception] = ValueError) -> NoReturn:
         raise error(f"TrainConfig: {name} {rule}, got {getattr(self, name)!r}")
+
+
+def is_device(name: str) -> bool:
+    """Whether a name meets `DEVICE_RULE`."""
+    return re.fullmatch(r"cpu|cuda(:\d+)?", name) is not None
 
 
 def _plain(value: Any) -> Any:

@@ -82,10 +82,17 @@ def place(device: str) -> Any:
     import torch
 
     found = torch.device(device)
-    if found.type != "cuda" or found.index is not None:
+    if found.type != "cuda":
         return found
-    if not torch.cuda.is_available():
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count <= (found.index or 0):
         raise RuntimeError(
-            f"device={device!r} cannot be used here: torch {torch.__version__} finds no CUDA device"
+            f"device={device!r} cannot be used here: torch {torch.__version__} finds "
+            f"{count or 'no'} CUDA device{'' if count == 1 else 's'}"
         )
-    return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
+
+
+def place_of(device: str) -> Any:
+    """Where arrays of a run on a device live: `place`, or None for NumPy's on the CPU."""
+    return place(device) if is_named(device) else None

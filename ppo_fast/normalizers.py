@@ -1,9 +1,16 @@
-"""Running statistics of observations and returns: float64 moments, int64 counts."""
+"""Running statistics of observations and returns: float64 moments, integer counts.
 
+Of NumPy arrays or, with a `place`, of tensors on that device, which nothing here waits for.
+"""
+
+from copy import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ppo_fast.arrays import Array, Place, cast, library, put
+from ppo_fast.running_returns import running_returns
 
 _MOST = 10.0
 _EPSILON = 1e-8
@@ -17,21 +24,24 @@ class RunningMoments:
 
     Attributes:
         count: Values seen, a Python integer.
-        mean, variance: float64, of the shape of one value. 0 and 1 before the first.
+        mean, variance: float64, of the shape of one value. 0 and 1 before the first. `update`
+            replaces them.
     """
 
-    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+    def __init__(self, shape: tuple[int, ...] = (), place: Place = None) -> None:
         self.count = 0
-        self.mean = np.zeros(shape)
-        self.variance = np.ones(shape)
+        self._place = place
+        self.mean: Array = put(np.zeros(shape), place)
+        self.variance: Array = put(np.ones(shape), place)
 
-    def update(self, batch: NDArray[Any]) -> None:
+    def update(self, batch: Array) -> None:
         """Add values [k, ...]."""
         new = len(batch)
         if new == 0:
             return
-        mean = batch.mean(axis=0, dtype=np.float64)
-        variance = batch.var(axis=0, dtype=np.float64)
+        xp = library(batch)
+        mean = xp.mean(batch, axis=0, dtype=xp.float64)
+        variance = xp.mean((batch - mean) ** 2, axis=0)
         total = self.count + new
         difference = mean - self.mean
         squares = self.count * self.variance + new * variance
@@ -49,32 +59,52 @@ class RunningMoments:
 
     def load_state(self, state: dict[str, Any]) -> None:
         mean, variance = np.array(state["mean"]), np.array(state["variance"])
-        if mean.shape != self.mean.shape or variance.shape != self.mean.shape:
-            raise ValueError(f"moments of shape {self.mean.shape} cannot take {mean.shape}")
-        self.count, self.mean, self.variance = int(state["count"]), mean, variance
+        shape = tuple(self.mean.shape)
+        if mean.shape != shape or variance.shape != shape:
+            raise ValueError(f"moments of shape {shape} cannot take {mean.shape}")
+        self.count = int(state["count"])
+        self.mean, self.variance = put(mean, self._place), put(variance, self._place)
 
 
 class ObsNormalizer:
     """Observations of mean 0 and standard deviation 1, within -+10.
 
     The statistics stand still until `update`, so that all observations of a rollout, when acted on
-    and when learned from, are seen alike.
+    and when learned from, are seen alike. They stay where they are in memory, so that a CUDA graph
+    of a call sees those of the last update.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.moments = RunningMoments(shape)
+    def __init__(self, shape: tuple[int, ...], place: Place = None) -> None:
+        self.moments = RunningMoments(shape, place)
+        self._mean: Array = put(np.empty(shape), place)
+        self._scale: Array = put(np.empty(shape), place)
+        self._follow()
 
-    def __call__(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, obs: Array) -> Array:
         mean, scale, most = self.terms()
-        return np.clip((obs - mean) * scale, -most, most).astype(np.float32)
+        return cast(library(obs).clip((obs - mean) * scale, -most, most), "float32")
 
-    def terms(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    def terms(self) -> tuple[Array, Array, float]:
         """mean, scale and most of clip((obs - mean) * scale, -most, most)."""
-        return self.moments.mean, 1 / np.sqrt(self.moments.variance + _EPSILON), _MOST
+        return self._mean, self._scale, _MOST
 
-    def update(self, obs: NDArray[np.float32]) -> None:
+    def update(self, obs: Array) -> None:
         """Add observations [k, ...]."""
         self.moments.update(obs)
+        self._follow()
+
+    def state(self) -> dict[str, Any]:
+        return self.moments.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.moments.load_state(state)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Let the terms be those of the moments."""
+        variance = self.moments.variance
+        self._mean[...] = self.moments.mean
+        self._scale[...] = 1 / library(variance).sqrt(variance + _EPSILON)
 
 
 class RewardScaler:
@@ -84,23 +114,27 @@ class RewardScaler:
     + r_t. Rewards keep their sign and their mean is not removed: that would change the task.
     """
 
-    def __init__(self, num_envs: int, gamma: float) -> None:
-        self.moments = RunningMoments()
+    def __init__(self, num_envs: int, gamma: float, place: Place = None) -> None:
+        self.moments = RunningMoments((), place)
+        self._place = place
         self._gamma = gamma
-        self._running = np.zeros(num_envs)
+        self._running: Array = put(np.zeros(num_envs), place)
+        self._before = copy(self.moments)
 
-    def scale(
-        self, rewards: NDArray[np.float32], done: NDArray[np.bool_], valid: NDArray[np.bool_] | None
-    ) -> None:
+    def scale(self, rewards: Array, done: Array, valid: NDArray[np.bool_] | None) -> None:
         """Count rewards [T, N] of a rollout, then divide them in place."""
-        returns = np.empty(rewards.shape)
-        for t in range(len(rewards)):
-            self._running = self._gamma * self._running + rewards[t]
-            returns[t] = self._running
-            self._running[done[t]] = 0.0
+        xp = library(rewards)
+        self._before = copy(self.moments)
+        returns = running_returns(rewards, done, self._running, self._gamma)
+        self._running = xp.where(done[-1], 0.0, returns[-1])
         self.moments.update(returns.reshape(-1) if valid is None else returns[valid])
-        rewards /= np.sqrt(self.moments.variance + _EPSILON)
-        np.clip(rewards, -_MOST, _MOST, out=rewards)
+        scaled = cast(rewards, "float64") / xp.sqrt(self.moments.variance + _EPSILON)
+        rewards[:] = xp.clip(scaled, -_MOST, _MOST)
+
+    def undo(self) -> None:
+        """Forget the rewards of the last rollout, and with them the open episodes."""
+        self.moments = self._before
+        self.restart()
 
     def restart(self) -> None:
         """Forget the open episodes: the environments start new ones."""
@@ -111,4 +145,4 @@ class RewardScaler:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.moments.load_state(state["moments"])
-        self._running = np.array(state["running"], np.float64)
+        self._running = put(np.array(state["running"], np.float64), self._place)

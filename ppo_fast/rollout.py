@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ppo_fast.actions import ActionLayout
 from ppo_fast.advantage import gae
+from ppo_fast.arrays import Array, Place
 from ppo_fast.envs.stepping import Stepper
 
 # Steps after which an episode counts as one that never ends.
@@ -20,9 +21,9 @@ class Actor(Protocol):
 
     def act(
         self,
-        obs: NDArray[np.float32],
-        actions: NDArray[Any],
-        logp: NDArray[np.float32],
+        obs: Array,
+        actions: Array,
+        logp: Array,
         *,
         step: int,
         deterministic: bool = False,
@@ -41,7 +42,7 @@ class Actor(Protocol):
 class Critic(Protocol):
     """Estimates values; part of a learner."""
 
-    def values(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def values(self, obs: Array) -> Array:
         """V [k] of observations [k, ...]."""
         ...
 
@@ -64,7 +65,7 @@ class NotFinite:
 
 
 class Rollout:
-    """The data of one iteration, time first.
+    """The data of one iteration, time first: NumPy arrays (`cuda_rollout.py`: tensors on a device).
 
     =================  ===============  ==========================================================
     opening            [N, D]           what the next collection starts from
@@ -83,20 +84,26 @@ class Rollout:
     returns
     env_seconds        a number         time spent in the environments by the last collection
     =================  ===============  ==========================================================
+
+    Attributes:
+        known_later: Whether `collect` returns before the steps are done, so that what is in the
+            arrays should not be looked at before the update.
     """
 
-    obs: NDArray[np.float32]
-    actions: NDArray[Any]
-    logp: NDArray[np.float32]
-    rewards: NDArray[np.float32]
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    final_obs: NDArray[np.float32]
-    values: NDArray[np.float32]
-    old_values: NDArray[np.float32]
-    final_values: NDArray[np.float32]
-    advantages: NDArray[np.float32]
-    returns: NDArray[np.float32]
+    known_later = False
+
+    obs: Array
+    actions: Array
+    logp: Array
+    rewards: Array
+    terminated: Array
+    truncated: Array
+    final_obs: Array
+    values: Array
+    old_values: Array
+    final_values: Array
+    advantages: Array
+    returns: Array
 
     def __init__(
         self, num_steps: int, num_envs: int, obs_shape: tuple[int, ...], layout: ActionLayout
@@ -105,8 +112,8 @@ class Rollout:
         self._num_steps = num_steps
         self._obs_shape = obs_shape
         self._layout = layout
-        self.opening = np.zeros((num_envs, *obs_shape), np.float32)
-        self._room: dict[str, NDArray[Any]] = {}
+        self.opening = self._zeros((num_envs, *obs_shape), np.float32)
+        self._room: dict[str, Array] = {}
         self.valid: NDArray[np.bool_] | None = None
         self.env_seconds = 0.0
         self._grow(num_steps)
@@ -121,10 +128,17 @@ class Rollout:
     def samples(self) -> NDArray[np.int64]:
         """Which of the T * N steps count, as indices into the flattened [T * N] arrays."""
         if self.valid is None:
-            return np.arange(self.rewards.size)
+            return np.arange(self.num_samples)
         return np.flatnonzero(self.valid)
 
-    def start(self, obs: NDArray[Any]) -> None:
+    @property
+    def num_samples(self) -> int:
+        """How many of the T * N steps count."""
+        if self.valid is None:
+            return self.num_steps * self.num_envs
+        return int(np.count_nonzero(self.valid))
+
+    def start(self, obs: Array) -> None:
         """Set the observations [N, ...] that the first `collect` starts from."""
         self.opening[:] = obs
 
@@ -179,6 +193,14 @@ class Rollout:
         self.valid = np.stack(valid)
         self.opening[:] = self.obs[-1]
 
+    def times(self, collecting: float, whole: float) -> dict[str, float]:
+        """Where the seconds of an iteration went, of which the collection took the first."""
+        return {
+            "env_seconds": self.env_seconds,
+            "policy_seconds": collecting - self.env_seconds,
+            "update_seconds": whole - collecting,
+        }
+
     def find_not_finite(self) -> NotFinite | None:
         """The first of the observations and rewards that count that is not finite, if any."""
         arrays = {"obs": self.obs, "rewards": self.rewards, "final_obs": self.final_obs}
@@ -211,8 +233,7 @@ class Rollout:
 
     def estimate_advantages(self, critic: Critic, *, gamma: float, gae_lambda: float) -> None:
         """Fill values, advantages and returns; a truncated episode goes on as V(final_obs)."""
-        cut = self.truncated & ~self.terminated
-        self.estimate_values(critic, cut)
+        self.estimate_values(critic, self.truncated & ~self.terminated)
         gae(
             self.rewards,
             self.values[:-1],
@@ -225,7 +246,7 @@ class Rollout:
             out=(self.advantages, self.returns),
         )
 
-    def estimate_values(self, critic: Critic, cut: NDArray[np.bool_] | None = None) -> None:
+    def estimate_values(self, critic: Critic, cut: Array | None = None) -> None:
         """Fill values, and final_values where `cut`."""
         flat = self.obs.reshape(-1, *self._obs_shape)
         if cut is not None and cut.any():
@@ -265,13 +286,27 @@ class Rollout:
             ("advantages", np.float32, ()),
             ("returns", np.float32, ()),
         ):
-            room: NDArray[Any] = np.zeros((num_steps + 1, self.num_envs, *shape), dtype)
+            room = self._zeros((num_steps + 1, self.num_envs, *shape), dtype)
             old = self._room.get(name)
             if old is not None:
                 room[: len(old)] = old
             self._room[name] = room
 
+    def _zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return np.zeros(shape, dtype)
+
     def _show(self, num_steps: int) -> None:
         """Let the arrays be views of the first steps of the room."""
         for name, room in self._room.items():
             setattr(self, name, room[: num_steps + 1 if name in ("obs", "values") else num_steps])
+
+
+def make_rollout(
+    num_steps: int, num_envs: int, obs_shape: tuple[int, ...], layout: ActionLayout, place: Place
+) -> Rollout:
+    """A rollout of arrays at a place."""
+    if place is None:
+        return Rollout(num_steps, num_envs, obs_shape, layout)
+    from ppo_fast.cuda_rollout import CudaRollout  # which needs torch
+
+    return CudaRollout(num_steps, num_envs, obs_shape, layout, place)

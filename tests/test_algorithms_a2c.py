@@ -38,6 +38,7 @@ def recorder():
         act=lambda obs, actions, logp, *, step: None,
         values=lambda obs: obs[:, 0] / 2,
         policy_change=lambda rollout: PolicyChange(0.1, 0.2, 0.3),
+        read=dict,
         calls=calls,
     )
 

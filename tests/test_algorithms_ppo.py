@@ -66,6 +66,7 @@ def recorder(stop_at=None):
         epoch=epoch,
         values=lambda obs: obs.sum(axis=-1),
         policy_change=lambda rollout: PolicyChange(0.25, 0.5, 0.75),
+        read=lambda numbers: {name: float(x) for name, x in numbers.items()},
         calls=calls,
     )
 
@@ -102,7 +103,12 @@ def test_minibatches_of_the_torch_learner_cover_every_sample_once():
         rows.append(learner.epoch(*arguments).stats)
         return EpochResult(rows[-1], stopped=False)
 
-    spy = SimpleNamespace(epoch=epoch, values=learner.values, policy_change=learner.policy_change)
+    spy = SimpleNamespace(
+        epoch=epoch,
+        values=learner.values,
+        policy_change=learner.policy_change,
+        read=learner.read,
+    )
     update(config, spy, rollout)
     whole = make_config(num_epochs=1, learning_rate=1e-30, minibatch_size=SAMPLES)
     update(whole, spy, rollout)
@@ -320,12 +326,7 @@ def test_summarize_takes_means_and_the_largest_ratio():
 
 
 def explained(values, returns, valid=None):
-    rollout = SimpleNamespace(
-        old_values=values,
-        returns=returns,
-        samples=np.arange(returns.size) if valid is None else np.flatnonzero(valid),
-    )
-    return explained_variance(rollout)
+    return explained_variance(SimpleNamespace(old_values=values, returns=returns, valid=valid))
 
 
 def test_explained_variance():

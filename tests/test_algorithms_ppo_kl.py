@@ -129,6 +129,7 @@ def recorder(kls, stop_at=None):
         values=lambda obs: obs.sum(-1),
         act=lambda obs, actions, logp, *, step: None,
         policy_change=lambda rollout: PolicyChange(next(kls), 0.5, 0.75),
+        read=dict,
         calls=calls,
     )
 

@@ -328,6 +328,7 @@ def recorder():
         epoch=epoch,
         values=lambda obs: obs[:, 0] * 0 + 1,
         policy_change=lambda rollout: PolicyChange(0.1, 0.2, 0.3),
+        read=dict,
         calls=calls,
     )
 

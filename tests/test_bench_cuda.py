@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import ppo_fast.cuda  # noqa: E402 - after the check for torch
-from ppo_fast.bench.cuda import bench_cuda  # noqa: E402
+from ppo_fast.bench.cuda import CudaTimer, bench_cuda  # noqa: E402
+from ppo_fast.bench.cuda_training import measure_training, show_training  # noqa: E402
 
 EVERY_KERNEL = Path(__file__).parent / "cuda" / "every_kernel.py"
 
@@ -38,6 +39,7 @@ def test_bench_cuda(tmp_path, device, capsys):
         batches=[64],
         envs=["CartPole-v1", "Pendulum-v1"],
         num_envs=[33],
+        training=[],
         copy_bytes=1 << 16,
         checks=["Tests: fine"],
         out=tmp_path / "cuda",
@@ -62,6 +64,21 @@ def test_wrong_answers_are_not_timed(device, monkeypatch):
     )
     with pytest.raises(AssertionError, match=r"gae differs from the CPU by"):
         bench_cuda(device=device, timer=WallTimer(), rollouts=[(5, 33)], copy_bytes=1 << 16)
+
+
+def test_training(device, monkeypatch, capsys):
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("matplotlib")
+    if device == "cpu":
+        monkeypatch.setattr(ppo_fast.cuda, "place", lambda name: torch.device("cpu"))
+    timer = WallTimer() if device == "cpu" else CudaTimer(0.05)
+    (result,) = measure_training(timer.device, shapes=[(16, 12)], updates=5)
+    assert (result.num_envs, result.num_steps) == (16, 12)
+    assert result.steps_per_second > 0
+    assert result.env_steps_per_second > 0
+    assert 0 < result.rollout_share < 1
+    show_training([result])
+    assert "CartPole-v1, 16" in capsys.readouterr().out
 
 
 def test_every_kernel(device, monkeypatch):

@@ -151,6 +151,8 @@ def test_installed_command():
             "train --resume run --seed 3",
             "--seed, 3; --resume RUN takes no environment and no other",
         ),
+        ("train CartPole-v1 --device gpu", "device must be cpu, cuda, or cuda with a number such"),
+        ("train --resume run --device gpu", "^ppo-fast train: --device must be cpu, cuda, or cuda"),
         (
             "train CartPole-v1 --lr 3",
             r"Unrecognized options: --lr, 3; did you mean --learning-rate\?$",

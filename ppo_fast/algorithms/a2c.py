@@ -33,4 +33,4 @@ class A2c(Stateless):
         samples = rollout.samples
         step = GradientStep(len(samples), now.learning_rate, config.max_grad_norm)
         result = learner.epoch(rollout, samples, loss, step)
-        return summarize(result.stats) | report(learner, rollout, now)
+        return report(learner, rollout, now, summarize(result.stats))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ppo_fast import _core
 from ppo_fast.advantage import normalize
 from ppo_fast.algorithms.schedule import Schedule
+from ppo_fast.arrays import Array, cast, library
 from ppo_fast.config import TrainConfig
 from ppo_fast.learners import GradientStep, Learner, Loss
 from ppo_fast.rollout import Rollout
@@ -40,7 +41,7 @@ def shuffled(rollout: Rollout, now: Schedule, epochs: range) -> NDArray[np.int64
     """The samples in an order of each epoch's own, [epochs, S]."""
     seed, first = now.config.seed, now.number * now.config.num_epochs + epochs.start
     if rollout.valid is None:
-        return _core.permutations(seed, first, len(epochs), rollout.rewards.size)
+        return _core.permutations(seed, first, len(epochs), rollout.num_samples)
     samples = rollout.samples
     return samples[_core.permutations(seed, first, len(epochs), len(samples))]
 
@@ -63,8 +64,8 @@ def run_epochs(
         epochs += -(-len(result.stats) // minibatches)
         if result.stopped:
             break
-    summary = summarize(np.concatenate(rows))
-    return summary | report(learner, rollout, now) | {"epochs": float(epochs)}
+    measured = summarize(library(rows[0]).concatenate(rows))
+    return report(learner, rollout, now, measured) | {"epochs": float(epochs)}
 
 
 def shared_settings(now: Schedule) -> dict[str, Any]:
@@ -89,15 +90,17 @@ def gradient_step(now: Schedule) -> GradientStep:
     )
 
 
-def summarize(rows: NDArray[np.float64]) -> dict[str, float]:
+def summarize(rows: Array) -> dict[str, Any]:
     """One number per statistic of an update: the mean over minibatches, or the maximum."""
-    summary = dict(zip(STATS, rows.mean(axis=0).tolist(), strict=True))
-    summary["ratio_max"] = float(rows[:, STATS.index("ratio_max")].max())
+    summary = dict(zip(STATS, rows.mean(axis=0), strict=True))
+    summary["ratio_max"] = rows[:, STATS.index("ratio_max")].max()
     return summary
 
 
-def report(learner: Learner, rollout: Rollout, now: Schedule) -> dict[str, float]:
-    """What every update is measured by, once it is made.
+def report(
+    learner: Learner, rollout: Rollout, now: Schedule, measured: dict[str, Any]
+) -> dict[str, float]:
+    """What an update has measured, and what every update is measured by, once it is made.
 
     Raises
     ------
@@ -105,25 +108,34 @@ def report(learner: Learner, rollout: Rollout, now: Schedule) -> dict[str, float
         If the KL is not finite: nothing masks actions here, so the policy has diverged.
     """
     change = learner.policy_change(rollout)
-    if not math.isfinite(change.kl):
-        raise FloatingPointError(f"the kl of the update is {change.kl}")
-    return {
-        "kl": change.kl,
-        "effective_sample_size": change.effective_sample_size,
-        "entropy": change.entropy,
-        "explained_variance": explained_variance(rollout),
-        "learning_rate": now.learning_rate,
-    }
+    metrics = learner.read(
+        {
+            **measured,
+            "kl": change.kl,
+            "effective_sample_size": change.effective_sample_size,
+            "entropy": change.entropy,
+            "explained_variance": explained_variance(rollout),
+        }
+    )
+    if not math.isfinite(metrics["kl"]):
+        raise FloatingPointError(f"the kl of the update is {metrics['kl']}")
+    return metrics | {"learning_rate": now.learning_rate}
 
 
-def explained_variance(rollout: Rollout) -> float:
+def explained_variance(rollout: Rollout) -> Any:
     """1 - Var(R - V) / Var(R) of the values before the update: 1 for perfect ones, 0 for constants;
-    NaN if R does not vary.
+    NaN if R does not vary. A number, or a tensor of one.
     """
-    samples = rollout.samples
-    returns = rollout.returns.reshape(-1)[samples]
-    values = rollout.old_values.reshape(-1)[samples]
-    variance = np.var(returns, dtype=np.float64)
-    if variance == 0:
-        return float("nan")
-    return float(1 - np.var(returns - values, dtype=np.float64) / variance)
+    columns = (rollout.returns, rollout.old_values)
+    if rollout.valid is not None:
+        columns = tuple(x[rollout.valid] for x in columns)
+    returns, values = columns
+    variance = _variance(returns)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        explained = 1 - _variance(returns - values) / variance
+    return library(returns).where(variance == 0, math.nan, explained)
+
+
+def _variance(x: Array) -> Array:
+    wide = cast(x, "float64")
+    return ((wide - wide.mean()) ** 2).mean()

@@ -56,7 +56,7 @@ class Reinforce(Stateless):
         samples = rollout.samples
         step = GradientStep(len(samples), now.learning_rate, config.max_grad_norm)
         result = learner.epoch(rollout, samples, loss, step)
-        metrics = summarize(result.stats) | report(learner, rollout, now)
+        metrics = report(learner, rollout, now, summarize(result.stats))
         if not has_critic:
             metrics["explained_variance"] = math.nan
         return metrics

@@ -48,12 +48,12 @@ class Trpo(Stateless):
             learner.value_epoch(rollout, order, config.value_coef, gradient_step(now))
             for order in shuffled(rollout, now, range(config.num_epochs))
         ]
-        return {
+        measured = {
             "policy_loss": -step.surrogate,
             "value_loss": float(np.mean(errors)),
             "step_size": step.size,
-            **report(learner, rollout, now),
         }
+        return report(learner, rollout, now, measured)
 
 
 @dataclass(frozen=True)

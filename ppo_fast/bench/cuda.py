@@ -17,13 +17,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from ppo_fast import advantage, cuda, reference
+from ppo_fast.bench.cuda_training import (
+    SHAPES,
+    TrainingResult,
+    measure_training,
+    show_training,
+    training_cells,
+)
 from ppo_fast.bench.report import machine
 from ppo_fast.bench.surrogate import CLIP_RANGE, ENTROPY_COEF, VALUE_COEF
 from ppo_fast.bench.timing import table
 from ppo_fast.distributions import Categorical
 from ppo_fast.envs.cuda import CudaVectorEnv
 from ppo_fast.envs.native import NativeVectorEnv
-from ppo_fast.extras import require
+from ppo_fast.extras import require, require_train
 from ppo_fast.surrogate import ppo_loss
 
 # [T, N]: time-major rollouts, wide, narrow and large.
@@ -148,11 +155,12 @@ def bench_cuda(
     batches: Sequence[int] = BATCHES,
     envs: Sequence[str] = ENVS,
     num_envs: Sequence[int] = NUM_ENVS,
+    training: Sequence[tuple[int, int]] = SHAPES,
     copy_bytes: int = COPY_BYTES,
     checks: Sequence[str] = (),
     out: Path | None = None,
 ) -> list[Result]:
-    """Print and return the times of advantages, losses and environments.
+    """Print the times of advantages, losses, environments and training; return all but the last.
 
     `checks` are lines to stand above the table, e.g. what tests said. `out` is a path without
     suffix to write .json and .md to.
@@ -176,8 +184,19 @@ def bench_cuda(
     results = [_measure(make(), timer, bandwidth) for make in entries]
     header, cells = _cells(results)
     print("\n" + table("", header, cells))
+    trained: list[TrainingResult] = []
     if out is not None:
-        _write(out, name, bandwidth, checks, results)
+        _write(out, name, bandwidth, checks, results, trained)  # whatever becomes of the runs
+    try:
+        require_train()
+    except ModuleNotFoundError as error:
+        print(f"\ntraining is not timed: {error}")
+    else:
+        trained = measure_training(timer.device, device=device, shapes=training)
+        show_training(trained)
+    if out is not None:
+        _write(out, name, bandwidth, checks, results, trained)
+        print(f"\n{out.with_suffix('.json')}  {out.with_suffix('.md')}")
     return results
 
 
@@ -370,7 +389,12 @@ def _cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
 
 
 def _write(
-    out: Path, name: str, bandwidth: float, checks: Sequence[str], results: Sequence[Result]
+    out: Path,
+    name: str,
+    bandwidth: float,
+    checks: Sequence[str],
+    results: Sequence[Result],
+    trained: Sequence[TrainingResult],
 ) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     report = {
@@ -380,18 +404,21 @@ def _write(
         "machine": machine(("numpy", "torch")),
         "checks": list(checks),
         "results": [asdict(result) for result in results],
+        "training": [asdict(result) for result in trained],
     }
     out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    header, rows = _cells(results)
+    tables = [_cells(results)] + ([training_cells(trained)] if trained else [])
     lines = [
         f"# {name}",
         "",
         *(f"- {check}" for check in checks),
         f"- A copy of a gigabyte runs at {bandwidth / 1e9:,.0f} GB/s, in and out.",
-        "",
-        f"| {' | '.join(header)} |",
-        f"|---|---|{'---:|' * (len(header) - 2)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
     ]
+    for header, rows in tables:
+        lines += [
+            "",
+            f"| {' | '.join(header)} |",
+            f"|---|---|{'---:|' * (len(header) - 2)}",
+            *(f"| {' | '.join(row)} |" for row in rows),
+        ]
     out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"\n{out.with_suffix('.json')}  {out.with_suffix('.md')}")

@@ -199,6 +199,11 @@ class CudaVectorEnv(NativeVectorEnv):
         return super().render()
 
     @property
+    def addresses(self) -> tuple[int, ...]:
+        """Of the memory that `step_into` works on: with others, a CUDA graph is out of date."""
+        return self._tiles.data_ptr(), self._params.data_ptr()
+
+    @property
     def native(self) -> Any:
         """There is no engine on the CPU that steps these environments."""
         raise AttributeError("native: these environments are stepped on the device")

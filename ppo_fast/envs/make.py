@@ -174,9 +174,19 @@ def _check_vectorization(vectorization: str, backend: str) -> None:
 
 
 def make_stepper(
-    env_id: str, num_envs: int, *, num_threads: int | None = None, backend: str | None = None
+    env_id: str,
+    num_envs: int,
+    *,
+    num_threads: int | None = None,
+    backend: str | None = None,
+    device: str = "cpu",
 ) -> Stepper:
-    """The environments of a training run: native, a single Gymnasium one, or a backend's batch."""
+    """The environments of a training run: native, a single Gymnasium one, or a backend's batch.
+
+    On a GPU those of `CudaVectorEnv`, which no threads share.
+    """
+    if cuda.is_named(device):
+        return _stepper_on_gpu(env_id, num_envs, device)
     gymnasiums = backend == "gymnasium" or (backend is None and native_spec(env_id) is None)
     if gymnasiums and num_envs == 1:
         return SingleEnvStepper(make_single(original_id(env_id)))
@@ -191,6 +201,20 @@ def make_stepper(
     except (gymnasium.error.Error, ImportError) as error:
         raise ValueError(f"{env_id} cannot be made: {error}") from None
     return env if isinstance(env, NativeVectorEnv) else VectorEnvStepper(env)
+
+
+def _stepper_on_gpu(env_id: str, num_envs: int, device: str) -> Stepper:
+    if native_spec(env_id, device) is None:
+        require_known(env_id)
+        raise ValueError(
+            f"{env_id} is stepped by Gymnasium, on the CPU; device {device} trains on native "
+            "environments: choose device cpu"
+        )
+    cuda.kernels(f"device={device!r}")
+    mode = AutoresetMode.SAME_STEP
+    env: Any = make_vec(env_id, num_envs, autoreset_mode=mode, device=device)
+    stepper: Stepper = env
+    return stepper
 
 
 def make_single(env_id: str, **env_kwargs: Any) -> gymnasium.Env[Any, Any]:

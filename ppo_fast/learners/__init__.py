@@ -1,8 +1,8 @@
 """Learners: who holds the networks, chooses actions and takes gradient steps.
 
 `native.py` runs perceptrons on the kernels of csrc/learner; `torch.py` works for whatever torch can
-express. Both hold the same module and the same Adam. Algorithms speak to the protocol here, so an
-algorithm is written once for both.
+express, and `cuda.py` is the same on a GPU. All hold the same module and the same Adam. Algorithms
+speak to the protocol here, so an algorithm is written once for all.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo_fast.actions import ActionLayout
+from ppo_fast.arrays import Array
 from ppo_fast.config import TrainConfig
+from ppo_fast.cuda import is_named
 from ppo_fast.extras import require
 from ppo_fast.rollout import Actor, Critic, Rollout
 
@@ -57,7 +59,7 @@ class GradientStep:
     learning_rate: float
     max_grad_norm: float | None
     stop_kl: float | None = None
-    """Take no further step once the KL of a minibatch exceeds this."""
+    """Take no further step once the KL of a minibatch exceeds this; on a GPU no further epoch."""
     stop_on: Literal["approx_kl", "kl"] = "approx_kl"
     """Which KL: the estimate from samples, or the exact one."""
 
@@ -67,17 +69,20 @@ class EpochResult:
     """What a call of `Learner.epoch` reports.
 
     Attributes:
-        stats: [minibatches, len(STATS)] float64, a row per minibatch that was looked at.
-        stopped: Whether stop_kl ended it before the last gradient step.
+        stats: [minibatches, len(STATS)] float64, a row per minibatch that was looked at; on a
+            device where the learner is on one.
+        stopped: Whether a KL was above stop_kl.
     """
 
-    stats: NDArray[np.float64]
+    stats: Array
     stopped: bool
 
 
 @dataclass(frozen=True)
 class PolicyChange:
     """How far an update has moved the policy, on the samples that it was made from.
+
+    Numbers, or tensors of one on the device of the learner.
 
     Attributes:
         kl: Mean of the exact KL(old || new), in nats.
@@ -86,9 +91,9 @@ class PolicyChange:
             the samples is left if they are to speak for the new policy.
     """
 
-    kl: float
-    entropy: float
-    effective_sample_size: float
+    kl: Any
+    entropy: Any
+    effective_sample_size: Any
 
 
 class TrustRegion(Protocol):
@@ -168,6 +173,13 @@ class Learner(Actor, Critic, Protocol):
         """How far the policy is from what `keep_old_policy` remembered."""
         ...
 
+    def read(self, numbers: dict[str, Any]) -> dict[str, float]:
+        """Numbers that came of an update as Python's, once the device has come to them.
+
+        Raises FloatingPointError if the update has diverged, where it could not be told before.
+        """
+        ...
+
     def observe(self, rollout: Rollout) -> None:
         """Count the rollout's observations, where they are normalised: from now on differently."""
         ...
@@ -182,8 +194,15 @@ class Learner(Actor, Critic, Protocol):
 
 
 def make_learner(config: TrainConfig, obs_size: int, layout: ActionLayout) -> Learner:
-    """The learner that `config.engine` names."""
+    """The learner that `config.engine` and `config.device` name."""
     require("torch")
+    if is_named(config.device):
+        from ppo_fast.learners.cuda import CudaLearner, why_not_cuda
+
+        reason = why_not_cuda(config)
+        if reason is not None:
+            raise ValueError(f"device {config.device} cannot train this: {reason}")
+        return CudaLearner(config, obs_size, layout)
     from ppo_fast.learners.native import NativeLearner, why_not_native
     from ppo_fast.learners.torch import TorchLearner
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppo_fast.actions import ActionLayout
+from ppo_fast.arrays import Array
 from ppo_fast.config import TrainConfig
 from ppo_fast.distributions import Distribution
 from ppo_fast.envs.stepping import Stepper
@@ -36,13 +38,16 @@ class TorchLearner:
         obs_size: int,
         layout: ActionLayout,
         why_torch: str | None = None,
+        place: torch.device | None = None,
     ) -> None:
         self.why_torch = None if config.engine == "torch" else why_torch
         self.seed = config.seed
         self.model = ActorCritic(
             config, obs_size, layout, torch.Generator().manual_seed(config.seed)
         )
-        self._normalizer = ObsNormalizer((obs_size,)) if config.normalize_obs else None
+        if place is not None:
+            self.model.to(place)
+        self._normalizer = ObsNormalizer((obs_size,), place) if config.normalize_obs else None
         is_gsde = layout.kind == "continuous" and config.continuous == "gsde"
         self._noise: dict[str, Any] = {"sample_freq": config.noise_steps} if is_gsde else {}
         self._old: Distribution | None = None
@@ -57,11 +62,11 @@ class TorchLearner:
 
     def act(
         self,
-        obs: NDArray[np.float32],
-        actions: NDArray[Any],
-        logp: NDArray[np.float32],
+        obs: Array,
+        actions: Array,
+        logp: Array,
         *,
-        step: int,
+        step: Any,
         deterministic: bool = False,
     ) -> None:
         with torch.inference_mode():
@@ -76,14 +81,13 @@ class TorchLearner:
                 **self._noise,
             )
 
-    def values(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def values(self, obs: Array) -> Array:
         with torch.inference_mode():
-            result: NDArray[np.float32] = self.model.values(self._seen(obs)).numpy()
-        return result
+            return self.model.values(self._seen(obs)).numpy()
 
     def keep_old_policy(self, rollout: Rollout) -> None:
         with torch.no_grad():
-            self._old = _copy(self._policy(rollout))
+            self._old = _copy(self._policy(rollout), self._old)
         self._keep_before()
 
     def undo(self) -> None:
@@ -117,39 +121,49 @@ class TorchLearner:
         loss: Loss,
         step: GradientStep,
     ) -> EpochResult:
-        settings = loss.settings()
-        has_critic = loss.has_critic
         stop_on = STATS.index(step.stop_on)
+        rows = []
         index = torch.from_numpy(order)
+        for total, stats in self._minibatches(rollout, index, loss, loss.settings(), step):
+            row = stats.numpy()
+            rows.append(row)
+            require_finite_loss(row)
+            if step.stop_kl is not None and row[stop_on] > step.stop_kl:
+                return EpochResult(np.stack(rows), stopped=True)
+            self._descend(total, step)
+        return EpochResult(np.stack(rows), stopped=False)
+
+    def _minibatches(
+        self,
+        rollout: Rollout,
+        index: Tensor,
+        loss: Loss,
+        settings: dict[str, Any],
+        step: GradientStep,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The loss of each minibatch of an epoch, with gradients, and its statistics.
+
+        `settings` are those of the loss as `fused_loss` takes them.
+        """
         samples = self._gather(rollout, index)
         old = _rows(self._old, index) if loss.uses_kl else None
-        rows = []
-        for first in range(0, len(order), step.minibatch_size):
+        for first in range(0, len(index), step.minibatch_size):
             part = slice(first, first + step.minibatch_size)
             obs, actions, old_logp, advantages, returns, old_values = (x[part] for x in samples)
-            dist, values = self.model(obs) if has_critic else (self.model.policy(obs), None)
+            dist, values = self.model(obs) if loss.has_critic else (self.model.policy(obs), None)
             with as_divergence():
-                total, stats = fused_loss(
+                result = fused_loss(
                     marginal(dist),
                     actions,
                     advantages,
                     old_logp=old_logp,
                     values=values,
-                    returns=returns if has_critic else None,
+                    returns=returns if loss.has_critic else None,
                     old_values=old_values if loss.clip_range_values is not None else None,
                     old_dist=_rows(old, part),
                     **settings,
                 )
-            row = stats.numpy()
-            rows.append(row)
-            if not np.isfinite(row[_POLICY_LOSS]) or not np.isfinite(row[_VALUE_LOSS]):
-                raise FloatingPointError(
-                    f"policy_loss {row[_POLICY_LOSS]}, value_loss {row[_VALUE_LOSS]}"
-                )
-            if step.stop_kl is not None and row[stop_on] > step.stop_kl:
-                return EpochResult(np.stack(rows), stopped=True)
-            self._descend(total, step)
-        return EpochResult(np.stack(rows), stopped=False)
+            yield result
 
     def value_epoch(
         self, rollout: Rollout, order: NDArray[np.int64], value_coef: float, step: GradientStep
@@ -174,6 +188,11 @@ class TorchLearner:
         return TorchTrustRegion(self.model.actor, obs, actions, old_logp, advantages, old)
 
     def policy_change(self, rollout: Rollout) -> PolicyChange:
+        stats = dict(zip(STATS, self._change(rollout).tolist(), strict=True))
+        return policy_change_of(stats)
+
+    def _change(self, rollout: Rollout) -> Tensor:
+        """The statistics of the policy as it is, by what `keep_old_policy` remembered."""
         assert self._old is not None
         valid = rollout.valid
         with torch.no_grad(), as_divergence():
@@ -186,8 +205,11 @@ class TorchLearner:
                 old_dist=self._old,
                 mask=None if valid is None else _flat(valid),
             )
-        row = dict(zip(STATS, stats.tolist(), strict=True))
-        return PolicyChange(**{f.name: row[f.name] for f in dataclasses.fields(PolicyChange)})
+        row: Tensor = stats
+        return row
+
+    def read(self, numbers: dict[str, Any]) -> dict[str, float]:
+        return {name: float(number) for name, number in numbers.items()}
 
     def observe(self, rollout: Rollout) -> None:
         if self._normalizer is not None:
@@ -199,7 +221,7 @@ class TorchLearner:
     def state(self) -> dict[str, Any]:
         state = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
         if self._normalizer is not None:
-            state["obs_moments"] = self._normalizer.moments.state()
+            state["obs_moments"] = self._normalizer.state()
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -207,7 +229,7 @@ class TorchLearner:
             self.model.load_state_dict(state["model"])
             self._optimizer.load_state_dict(state["optimizer"])
             if self._normalizer is not None:
-                self._normalizer.moments.load_state(state["obs_moments"])
+                self._normalizer.load_state(state["obs_moments"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             first_line = str(error).splitlines()[0]
             raise ValueError(f"the state is not of this network: {first_line}") from None
@@ -221,9 +243,9 @@ class TorchLearner:
         for name, x in now.items():
             self._before[name].copy_(x)
 
-    def _seen(self, obs: NDArray[np.float32]) -> Tensor:
+    def _seen(self, obs: Array) -> Tensor:
         """Observations as the networks see them."""
-        return torch.from_numpy(obs if self._normalizer is None else self._normalizer(obs))
+        return torch.as_tensor(obs if self._normalizer is None else self._normalizer(obs))
 
     def _policy(self, rollout: Rollout) -> Distribution:
         """The distributions of all T * N steps."""
@@ -244,30 +266,63 @@ class TorchLearner:
         return [x.index_select(0, index) for x in flat]
 
     def _descend(self, total: Tensor, step: GradientStep) -> None:
+        norm = self._differentiate(total)
+        require_finite_norm(norm.item())
+        self._optimizer.param_groups[0]["lr"] = step.learning_rate
+        self._take_step(norm, step.max_grad_norm)
+
+    def _differentiate(self, total: Tensor) -> Tensor:
+        """Let the gradient be that of a loss; returns its norm."""
         gradient = self._flat.grad
         assert gradient is not None  # made by flatten_parameters, never replaced
         gradient.zero_()
         total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.linalg.vector_norm(gradient)
-        if not math.isfinite(norm.item()):
-            raise FloatingPointError(f"the norm of the gradient is {norm.item()}")
-        if step.max_grad_norm is not None:
+        norm: Tensor = torch.linalg.vector_norm(gradient)
+        return norm
+
+    def _take_step(self, norm: Tensor, max_grad_norm: float | None) -> None:
+        """One of Adam's along the gradient, whose norm is given."""
+        if max_grad_norm is not None:
+            assert self._flat.grad is not None
             # torch.nn.utils.clip_grad_norm_, on one tensor.
-            gradient.mul_(torch.clamp(step.max_grad_norm / (norm + 1e-6), max=1.0))
-        self._optimizer.param_groups[0]["lr"] = step.learning_rate
+            self._flat.grad.mul_(torch.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
         self._optimizer.step()
 
 
-def _flat(array: NDArray[Any]) -> Tensor:
+def require_finite_loss(row: NDArray[np.float64]) -> None:
+    """Raise FloatingPointError if the statistics of a loss say that it is not finite."""
+    if not np.isfinite(row[_POLICY_LOSS]) or not np.isfinite(row[_VALUE_LOSS]):
+        raise FloatingPointError(f"policy_loss {row[_POLICY_LOSS]}, value_loss {row[_VALUE_LOSS]}")
+
+
+def require_finite_norm(norm: float) -> None:
+    """Raise FloatingPointError if the norm of a gradient is not finite."""
+    if not math.isfinite(norm):
+        raise FloatingPointError(f"the norm of the gradient is {norm}")
+
+
+def policy_change_of(stats: dict[str, Any]) -> PolicyChange:
+    """The change of which `fused_loss` gave these statistics."""
+    return PolicyChange(**{f.name: stats[f.name] for f in dataclasses.fields(PolicyChange)})
+
+
+def _flat(array: Array) -> Tensor:
     """[T, N, ...] as a tensor [T * N, ...] of the same memory."""
-    return torch.from_numpy(array.reshape(-1, *array.shape[2:]))
+    return torch.as_tensor(array.reshape(-1, *array.shape[2:]))
 
 
-def _copy(dist: Any) -> Any:
-    """The same distribution, whatever becomes of the network's own parameters."""
-    fields = {f.name: getattr(dist, f.name) for f in dataclasses.fields(dist)}
-    copies = {name: x.clone() for name, x in fields.items() if isinstance(x, Tensor)}
-    return dataclasses.replace(dist, **copies)
+def _copy(dist: Any, into: Any = None) -> Any:
+    """The same distribution, whatever becomes of the network's own parameters.
+
+    In the memory of another one, if it fits there.
+    """
+    names = [f.name for f in dataclasses.fields(dist)]
+    tensors = {n: getattr(dist, n) for n in names if isinstance(getattr(dist, n), Tensor)}
+    if into is None or any(getattr(into, n).shape != x.shape for n, x in tensors.items()):
+        return dataclasses.replace(dist, **{n: x.clone() for n, x in tensors.items()})
+    for name, x in tensors.items():
+        getattr(into, name).copy_(x)
+    return into
 
 
 def _rows(dist: Any, index: Tensor | slice) -> Any:

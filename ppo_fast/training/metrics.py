@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ppo_fast.arrays import Array, Place
 from ppo_fast.rollout import Rollout
 from ppo_fast.training.events import EventFile
 
@@ -41,8 +42,9 @@ class EpisodeTracker:
         self.return_sum = 0.0
         self._returns: deque[float] = deque(maxlen=window)
         self._lengths: deque[int] = deque(maxlen=window)
-        self._open_return = np.zeros(num_envs)
-        self._open_length = np.zeros(num_envs, np.int64)
+        self._open_return: Array
+        self._open_length: Array
+        self._open(np.zeros(num_envs), np.zeros(num_envs, np.int64))
 
     @property
     def mean_return(self) -> float:
@@ -83,6 +85,9 @@ class EpisodeTracker:
         self._open_return += rewards.sum(axis=0, dtype=np.float64)
         self._open_length += len(rewards)
 
+    def settle(self) -> None:
+        """Wait for what `add` has counted, where it did not."""
+
     def restart(self) -> None:
         """Forget the episodes that have not ended: the environments start new ones."""
         self._open_return[:] = 0
@@ -95,7 +100,7 @@ class EpisodeTracker:
             "returns": list(self._returns),
             "lengths": list(self._lengths),
             "open_return": self._open_return.tolist(),
-            "open_length": self._open_length.tolist(),
+            "open_length": [int(length) for length in self._open_length.tolist()],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -103,8 +108,22 @@ class EpisodeTracker:
         self.return_sum = state["return_sum"]
         self._returns.extend(state["returns"])
         self._lengths.extend(state["lengths"])
-        self._open_return = np.array(state["open_return"], np.float64)
-        self._open_length = np.array(state["open_length"], np.int64)
+        self._open(
+            np.array(state["open_return"], np.float64), np.array(state["open_length"], np.int64)
+        )
+
+    def _open(self, returns: NDArray[np.float64], lengths: NDArray[np.int64]) -> None:
+        """Go on from what episodes under way have brought so far."""
+        self._open_return, self._open_length = returns, lengths
+
+
+def make_episode_tracker(num_envs: int, place: Place) -> EpisodeTracker:
+    """The tracker of rollouts at a place."""
+    if place is None:
+        return EpisodeTracker(num_envs)
+    from ppo_fast.training.cuda_metrics import CudaEpisodeTracker  # which needs torch
+
+    return CudaEpisodeTracker(num_envs, place)
 
 
 class MetricsWriter:

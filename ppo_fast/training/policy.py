@@ -1,6 +1,7 @@
 """Policy: a trained actor, ready to be asked for actions."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -79,8 +80,8 @@ class Policy:
         )
         if not deterministic:
             self._calls += 1
-        actions = self._layout.to_env(actions)
-        return actions[0] if single else actions
+        given: NDArray[Any] = self._layout.to_env(actions)
+        return given[0] if single else given
 
 
 def load(folder: str | os.PathLike[str]) -> Policy:
@@ -101,9 +102,16 @@ def load(folder: str | os.PathLike[str]) -> Policy:
     content = load_checkpoint(folder)
     config = TrainConfig.from_json(content["config"])
     layout = ActionLayout.from_json(content["actions"])
-    learner = make_learner(config, content["obs_size"], layout)
-    learner.load_state(content["learner"])
-    return Policy(config, learner, content["obs_size"], layout)
+    return policy_of(config, content["learner"], content["obs_size"], layout)
+
+
+def policy_of(
+    config: TrainConfig, state: dict[str, Any], obs_size: int, layout: ActionLayout
+) -> Policy:
+    """The policy of a learner's state, on the CPU wherever it was trained."""
+    learner = make_learner(replace(config, device="cpu"), obs_size, layout)
+    learner.load_state(state)
+    return Policy(config, learner, obs_size, layout)
 
 
 def flat_size(env_id: str, obs_space: gymnasium.Space[Any]) -> int:

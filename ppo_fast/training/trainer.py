@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from ppo_fast import cuda
 from ppo_fast.actions import ActionLayout
 from ppo_fast.algorithms import Schedule, make_algorithm
 from ppo_fast.config import TrainConfig
@@ -17,12 +18,18 @@ from ppo_fast.envs import make_stepper
 from ppo_fast.extras import require, require_train
 from ppo_fast.learners import make_learner
 from ppo_fast.normalizers import RewardScaler
-from ppo_fast.rollout import Rollout
+from ppo_fast.rollout import NotFinite, make_rollout
 from ppo_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from ppo_fast.training.evaluate import Evaluation, evaluate
-from ppo_fast.training.metrics import EpisodeTracker, MetricsWriter, Row, columns, read_metrics
+from ppo_fast.training.metrics import (
+    MetricsWriter,
+    Row,
+    columns,
+    make_episode_tracker,
+    read_metrics,
+)
 from ppo_fast.training.plots import plot_learning_curve
-from ppo_fast.training.policy import Policy, flat_size
+from ppo_fast.training.policy import Policy, flat_size, policy_of
 from ppo_fast.training.progress import make_display
 from ppo_fast.training.run_folder import create_run_folder, is_finished, write_json
 from ppo_fast.training.signals import stop_on_signal
@@ -66,6 +73,7 @@ def train(
     *,
     resume: str | os.PathLike[str] | None = None,
     engine: Literal["auto", "native", "torch"] | None = None,
+    device: str | None = None,
     progress: bool = False,
     on_update: Callable[[Row], object] | None = None,
 ) -> TrainResult:
@@ -80,6 +88,8 @@ def train(
     engine
         With `resume`: the engine to go on with, None for the one of the run's settings. Both hold
         the same network and optimiser; their rounding differs.
+    device
+        With `resume`: the device to go on with, likewise.
     progress
         Show a progress bar (plain lines where standard output is no terminal).
     on_update
@@ -92,26 +102,28 @@ def train(
     Raises
     ------
     ValueError
-        For an unknown environment, spaces that are not supported, a damaged checkpoint or a run
-        that has finished.
+        For an unknown environment, spaces that are not supported, what the engine or the device
+        cannot train, a damaged checkpoint or a run that has finished.
     FileExistsError
         If `config.out` exists.
     RuntimeError
-        If training diverges or the environment gives numbers that are not finite, after saving.
+        If training diverges or the environment gives numbers that are not finite, after saving;
+        before anything is written, if there is no such device.
     Interrupted
         On Ctrl-C or SIGTERM, after saving; a second one stops at once, without saving.
     """
     if (config is None) == (resume is None):
         raise TypeError("train: give either a config or resume=<folder>")
-    if engine is not None and resume is None:
-        raise TypeError("train: engine belongs to resume; a new run has config.engine")
+    changes = {k: x for k, x in (("engine", engine), ("device", device)) if x is not None}
+    if resume is None:
+        for name in changes:
+            raise TypeError(f"train: {name} belongs to resume; a new run has config.{name}")
     require_train()
     folder = None if resume is None else Path(resume)
     content = None if folder is None else load_checkpoint(folder)
     if folder is not None and content is not None:
-        config = replace(TrainConfig.from_json(content["config"]), out=folder)
-        if engine is not None:
-            config = replace(config, engine=engine)
+        saved = TrainConfig.from_json(content["config"])
+        config = replace(saved, out=folder, **changes)  # type: ignore[arg-type]
     assert config is not None
     # Around the construction as well: the bits of the initial network depend on the threads.
     with torch_threads(config.torch_threads):
@@ -128,7 +140,12 @@ class _Run:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.stepper = make_stepper(config.env_id, config.num_envs, num_threads=config.num_threads)
+        self.stepper = make_stepper(
+            config.env_id,
+            config.num_envs,
+            num_threads=config.num_threads,
+            device=config.device,
+        )
         self.obs_size = flat_size(config.env_id, self.stepper.single_observation_space)
         self.layout = ActionLayout.of(
             config.env_id,
@@ -137,10 +154,13 @@ class _Run:
         )
         self.learner = make_learner(config, self.obs_size, self.layout)
         self.algorithm = make_algorithm(config)
-        self.rollout = Rollout(config.num_steps, config.num_envs, (self.obs_size,), self.layout)
-        self.episodes = EpisodeTracker(config.num_envs)
+        place = cuda.place_of(config.device)
+        self.rollout = make_rollout(
+            config.num_steps, config.num_envs, (self.obs_size,), self.layout, place
+        )
+        self.episodes = make_episode_tracker(config.num_envs, place)
         self.rewards = (
-            RewardScaler(config.num_envs, config.gamma) if config.normalize_rewards else None
+            RewardScaler(config.num_envs, config.gamma, place) if config.normalize_rewards else None
         )
         self.updates = 0
         self.steps = 0  # samples that were learned from
@@ -180,7 +200,7 @@ class _Run:
         if run.rewards is not None:
             run.rewards.load_state(content["rewards"])
         run.episodes.load_state(content["episodes"])
-        run.rollout.start(content["obs"].numpy())
+        run.rollout.start(content["obs"])
         state = content["env_state"]
         if state is not None:
             run.stepper.set_state(state.numpy())
@@ -252,18 +272,11 @@ class _Run:
         start = time.perf_counter()
         self.collect()
         collected = time.perf_counter()
-        self.learner.keep_old_policy(self.rollout)
-        # A rollout of reinforce may take the run beyond its end.
-        remaining = max(0.0, 1 - self.steps / config.rounded_steps)
-        now = Schedule(config, self.updates, remaining)
-        try:
-            stats = self.algorithm.update(self.learner, self.rollout, now)
-        except FloatingPointError as error:
-            self.learner.undo()
-            self.fail_diverged(error)
+        stats = self.update()
+        self.episodes.settle()
         self.learner.observe(self.rollout)
         self.updates += 1
-        self.steps += len(self.rollout.samples)
+        self.steps += self.rollout.num_samples
         mean_return = self.episodes.mean_return
         self.solved_early = (
             config.target_return is not None
@@ -278,9 +291,7 @@ class _Run:
             "mean_length": self.episodes.mean_length,
             "return_sum": self.episodes.return_sum,
             **stats,
-            "env_seconds": self.rollout.env_seconds,
-            "policy_seconds": collected - start - self.rollout.env_seconds,
-            "update_seconds": time.perf_counter() - collected,
+            **self.rollout.times(collected - start, time.perf_counter() - start),
         }
 
     def collect(self) -> None:
@@ -295,21 +306,51 @@ class _Run:
         except FloatingPointError as error:
             self.check_rollout()  # an observation may be to blame
             self.fail_diverged(error)
-        self.check_rollout()
+        if not rollout.known_later:
+            self.check_rollout()
         self.draws += rollout.num_steps
         self.episodes.add(rollout)
         if self.rewards is not None:
             done = rollout.terminated | rollout.truncated
             self.rewards.scale(rollout.rewards, done, rollout.valid)
 
+    def update(self) -> dict[str, float]:
+        """Learn from the rollout; returns the metrics of that."""
+        learner, rollout = self.learner, self.rollout
+        learner.keep_old_policy(rollout)
+        before = self.algorithm.state()
+        # A rollout of reinforce may take the run beyond its end.
+        remaining = max(0.0, 1 - self.steps / self.config.rounded_steps)
+        now = Schedule(self.config, self.updates, remaining)
+        stats: dict[str, float] = {}
+        diverged: FloatingPointError | None = None
+        try:
+            stats = self.algorithm.update(learner, rollout, now)
+        except FloatingPointError as error:
+            diverged = error
+        found = rollout.find_not_finite() if rollout.known_later else None
+        if diverged is not None or found is not None:
+            learner.undo()
+            self.algorithm.load_state(before)
+        if found is not None:
+            if self.rewards is not None:
+                self.rewards.undo()
+            self.fail_not_finite(found)
+        if diverged is not None:
+            self.fail_diverged(diverged)
+        return stats
+
     def check_rollout(self) -> None:
         """End the run if the environments gave something that is not finite."""
         found = self.rollout.find_not_finite()
         if found is not None:
-            self.fail(
-                f"{self.config.env_id} gave {found.name} that are not finite: {found.value} from "
-                f"environment {found.env} at step {self.steps + found.samples:,} of the run"
-            )
+            self.fail_not_finite(found)
+
+    def fail_not_finite(self, found: NotFinite) -> NoReturn:
+        self.fail(
+            f"{self.config.env_id} gave {found.name} that are not finite: {found.value} from "
+            f"environment {found.env} at step {self.steps + found.samples:,} of the run"
+        )
 
     def fail_diverged(self, error: FloatingPointError) -> NoReturn:
         self.fail(
@@ -344,7 +385,7 @@ class _Run:
                 "algorithm": self.algorithm.state(),
                 "rewards": None if self.rewards is None else self.rewards.state(),
                 "episodes": self.episodes.state(),
-                "obs": torch.from_numpy(self.rollout.opening.copy()),
+                "obs": torch.as_tensor(self.rollout.opening).cpu(),
                 "env_state": None if env_state is None else torch.tensor(env_state),
             },
         )
@@ -355,7 +396,7 @@ class _Run:
         rows = self.metrics.rows
         self.metrics.close()
         plot_learning_curve(self.out / "learning_curve.png", self.config, rows)
-        policy = Policy(self.config, self.learner, self.obs_size, self.layout)
+        policy = policy_of(self.config, self.learner.state(), self.obs_size, self.layout)
         evaluation = None
         if self.config.eval_episodes > 0:
             if progress:
