@@ -55,6 +55,8 @@ class ActionLayout:
                 "choose continuous=gaussian"
             )
         size = int(np.prod(space.shape))
+        if size == 0:
+            raise ValueError(f"{env_id} has actions without components, {space}")
         return cls("continuous", (size,), (), space, squashed)
 
     def to_json(self) -> dict[str, Any]:

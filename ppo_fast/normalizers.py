@@ -119,22 +119,24 @@ class RewardScaler:
         self._place = place
         self._gamma = gamma
         self._running: Array = put(np.zeros(num_envs), place)
-        self._before = copy(self.moments)
+        self.keep()
 
     def scale(self, rewards: Array, done: Array, valid: NDArray[np.bool_] | None) -> None:
         """Count rewards [T, N] of a rollout, then divide them in place."""
         xp = library(rewards)
-        self._before = copy(self.moments)
         returns = running_returns(rewards, done, self._running, self._gamma)
         self._running = xp.where(done[-1], 0.0, returns[-1])
         self.moments.update(returns.reshape(-1) if valid is None else returns[valid])
         scaled = cast(rewards, "float64") / xp.sqrt(self.moments.variance + _EPSILON)
         rewards[:] = xp.clip(scaled, -_MOST, _MOST)
 
+    def keep(self) -> None:
+        """Remember the statistics, for `undo`."""
+        self._kept = copy(self.moments), copy(self._running)
+
     def undo(self) -> None:
-        """Forget the rewards of the last rollout, and with them the open episodes."""
-        self.moments = self._before
-        self.restart()
+        """Be as when `keep` was called."""
+        self.moments, self._running = self._kept
 
     def restart(self) -> None:
         """Forget the open episodes: the environments start new ones."""

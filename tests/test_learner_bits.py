@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,9 +111,31 @@ def digests_on(isa, folder):
     return digests
 
 
-def test_avx2_and_avx512_give_the_same_bits(tmp_path):
+def gradients_on(isa):
+    done = run(isa, Path(__file__).with_name("learner_digests.py"))
+    assert done.returncode == 0, done.stderr
+    digests = dict(line.split() for line in done.stdout.splitlines())
+    assert digests.pop("isa") == isa
+    return digests
+
+
+def require_avx512():
     best = ppo_fast.build_info()["best_isa"]
     if best != ISAS[-1]:
         pytest.skip(f"there is nothing to compare: this build or processor has {best} at most")
+
+
+def test_gradients_are_right_without_fused_multiply_adds():
+    assert gradients_on("generic")
+
+
+def test_avx2_and_avx512_give_the_same_gradients():
+    require_avx512()
+    avx2, avx512 = map(gradients_on, ISAS[1:])
+    assert avx2 == avx512
+
+
+def test_avx2_and_avx512_give_the_same_bits(tmp_path):
+    require_avx512()
     avx2, avx512 = (digests_on(isa, tmp_path) for isa in ISAS[1:])
     assert avx2 == avx512

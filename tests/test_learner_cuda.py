@@ -116,6 +116,7 @@ def test_not_finite(name, row, value, samples, place):
 
     rollout.collect(None, Actor(), first_step=0)
     scaler = RewardScaler(2, 0.9, place)
+    scaler.keep()
     scaler.scale(rollout.rewards, rollout.truncated, None)
     found = rollout.find_not_finite()
     assert (found.samples, found.env) == (samples, 1)

@@ -15,12 +15,14 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import zipfile
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
+import tiny_envs
 from algorithm_cases import discrete
 
 import ppo_fast
@@ -346,10 +348,13 @@ def assert_saved_after(updates, out, words, config, faulty):
             dataclasses.replace(config, total_steps=steps, out=out.with_name("whole"))
         )
         ours, theirs = read_checkpoint(out), read_checkpoint(whole.out)
-        assert differences(ours["learner"], theirs["learner"]) == []
+        for name in ("learner", "algorithm", "rewards", "episodes", "draws", "steps"):
+            assert differences(ours[name], theirs[name], name) == []
     assert ppo_fast.load(out).predict(np.zeros(3)) in (0, 1)
-    # And goes on once the environment is mended.
-    assert ppo_fast.train(resume=out).metrics["steps"][-1] >= config.total_steps
+    # And goes on once the environment is mended, from the start of an episode.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the state of tiny/faulty-v0 was not saved")
+        assert ppo_fast.train(resume=out).metrics["steps"][-1] >= config.total_steps
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -366,7 +371,8 @@ def assert_saved_after(updates, out, words, config, faulty):
 def test_environments_that_give_what_is_not_finite(
     algorithm, what, call, step, value, faulty, tmp_path
 ):
-    config = TrainConfig("tiny/faulty-v0", algorithm=algorithm, out=tmp_path / "run", **FAULTY)
+    settings = FAULTY | {"normalize_rewards": True}
+    config = TrainConfig("tiny/faulty-v0", algorithm=algorithm, out=tmp_path / "run", **settings)
     faulty.fault = (what, call, value)
     with pytest.raises(RuntimeError) as error:
         ppo_fast.train(config)
@@ -580,8 +586,9 @@ def test_an_interrupted_run_leaves_nothing_open(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
-def test_resume_where_environments_cannot_be_saved(foreign_env, tmp_path):
-    # Episodes start anew, the rest goes on.
+def test_resume_where_environments_cannot_be_saved(foreign_env, tmp_path, capsys):
+    # Episodes start anew, the rest goes on, and the run says so.
+    note = f"the state of {foreign_env} was not saved: its episodes start anew"
     config = TrainConfig(
         foreign_env,
         out=tmp_path / "run",
@@ -595,9 +602,67 @@ def test_resume_where_environments_cannot_be_saved(foreign_env, tmp_path):
     out, steps = train_interrupted(config)
     before = read_numbers(out)
     assert steps < 6400
-    result = ppo_fast.train(resume=out)
+    again = shutil.copytree(out, tmp_path / "again")
+    with pytest.warns(UserWarning, match=f"^{note}$"):
+        result = ppo_fast.train(resume=out)
+    ppo_fast.train(resume=again, progress=True)
+    assert capsys.readouterr().out.startswith(f"{note}\n")
     assert result.metrics["steps"].tolist() == list(range(32, 6401, 32))
     np.testing.assert_equal(read_numbers(out)[: len(before)], before)
+
+
+class Savable(tiny_envs.Faulty):
+    """An environment that can be saved, as long as nothing is wrong with that."""
+
+    state = None
+    refuses = False
+
+    def get_training_state(self):
+        return {"steps": self._steps} if Savable.state is None else Savable.state
+
+    def set_training_state(self, state):
+        if Savable.refuses:
+            raise KeyError("tempo")
+        self._steps = int(state["steps"])
+
+
+@pytest.fixture
+def savable():
+    tiny_envs.register()
+    gymnasium.register("tiny/savable-v0", Savable)
+    Savable.fault, Savable.state, Savable.refuses = None, None, False
+    yield TrainConfig("tiny/savable-v0", **FAULTY)
+    del gymnasium.registry["tiny/savable-v0"]
+    tiny_envs.unregister()
+
+
+def test_an_environment_of_ones_own_goes_on(savable, tmp_path):
+    config = dataclasses.replace(savable, total_steps=48_000, normalize_obs=True)
+    out, _ = train_interrupted(dataclasses.replace(config, out=tmp_path / "stopped"))
+    ppo_fast.train(resume=out)
+    whole = ppo_fast.train(dataclasses.replace(config, out=tmp_path / "whole"))
+    assert_same_run(out, whole.out)
+
+
+def test_a_wrong_state_is_told_at_once(savable, tmp_path):
+    Savable.state = [1, 2]
+    config = dataclasses.replace(savable, out=tmp_path / "run")
+    with pytest.raises(TypeError, match=r"get_training_state must give a dict of .*, got list$"):
+        ppo_fast.train(config)
+    assert read_checkpoint(config.out)["updates"] == 0
+
+
+def test_a_state_that_cannot_be_restored(savable, tmp_path):
+    config = dataclasses.replace(savable, total_steps=48_000, out=tmp_path / "run")
+    out, _ = train_interrupted(config)
+    Savable.refuses = True
+    words = (
+        r"the state of tiny/savable-v0 cannot be restored \(KeyError: 'tempo'\): "
+        "its episodes start anew"
+    )
+    with pytest.warns(UserWarning, match=words):
+        result = ppo_fast.train(resume=out)
+    assert result.metrics["steps"][-1] == 48_000
 
 
 def test_resume_of_a_finished_run(finished):
@@ -619,7 +684,7 @@ def test_a_run_stopped_while_it_is_evaluated_can_be_completed(tmp_path):
     # Evaluation begins when the picture is whole.
     thread = interrupt_when(lambda: picture.exists() and b"IEND" in picture.read_bytes())
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(ppo_fast.training.Interrupted, match="after 512 steps; go on with: "):
             ppo_fast.train(small(out, **fields))
     finally:
         thread.join()

@@ -213,8 +213,7 @@ class PyLearner {
     const arrays::ReleaseGil release(batch > 16);
     call.dist = learner_.policy_of(static_cast<const float*>(rows.data()), batch, threads);
     call.noise = learner_.noise();
-    FloatMemory scratch;
-    call.scratch = scratch.at_least(scratch_bytes(call.dist) / 4 + 1);
+    call.scratch = scratch_.at_least(scratch_bytes(call.dist) / 4 + 1);
     const Problem problem = PPO_SELECT_ISA(distribution_kernels).of_float.sample(call);
     return problem.kind == Problem::kNone ? -1 : problem.row;
   }
@@ -519,6 +518,7 @@ class PyLearner {
   };
 
   Learner learner_;
+  FloatMemory scratch_;  // of act
   py::tuple kept_;
   std::mutex mutex_;
 };

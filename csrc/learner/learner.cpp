@@ -75,7 +75,8 @@ void Learner::forward(const float* obs, const std::int64_t* rows, std::ptrdiff_t
   for (int k = 0; k < kOutputs; ++k) outputs_[k].at_least(output_columns_[k] * output_stride_);
   const bool is_noisy = policy_.log_std == LogStd::kNoise;
   if (is_noisy) latent_.at_least(latent_size_ * output_stride_);
-  std::vector<const Part*> taken;
+  std::vector<const Part*>& taken = wanted_;
+  taken.clear();
   std::ptrdiff_t floats = 0;
   double weights = 0;
   for (const Part& part : parts_) {
@@ -231,8 +232,7 @@ void Learner::backward(std::ptrdiff_t batch, int threads) {
       kernels().backward(call);
     }
   };
-  const std::ptrdiff_t tasks = static_cast<std::ptrdiff_t>(parts_.size()) * chunks.count;
-  parallel_for(0, tasks, threads, run);
+  parallel_for(0, tasks_of(batch), threads, run);
   // Mostly by the thread that made them, whose caches still hold them.
   const auto add_up = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     const float* from = partials;
@@ -402,7 +402,9 @@ EpochOutcome Learner::epoch(const SampleArrays& samples, const std::int64_t* ord
       return outcome;
     }
     hand_log_std_gradient_on(batch);
-    const int threads = batch < kShareAwakeFrom ? 1 : settings.threads;
+    // No thread takes part in a step of Adam alone: it would have to fetch all that it works on.
+    const int most = static_cast<int>(std::min<std::ptrdiff_t>(settings.threads, tasks_of(batch)));
+    const int threads = batch < kShareAwakeFrom ? 1 : most;
     backward(batch, threads);
     const double squares = kernels().sum_of_squares(memory_.gradient, memory_.size);
     const double norm = std::sqrt(squares);

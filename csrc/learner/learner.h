@@ -126,6 +126,11 @@ class Learner {
   };
   static Chunks chunks_of(std::ptrdiff_t batch);
 
+  // What a pass over a batch can be shared out in: parts and chunks of it.
+  std::ptrdiff_t tasks_of(std::ptrdiff_t batch) const {
+    return static_cast<std::ptrdiff_t>(parts_.size()) * chunks_of(batch).count;
+  }
+
   void forward(const float* obs, const std::int64_t* rows, std::ptrdiff_t batch, int threads,
                unsigned wanted, bool keeps);
   void backward(std::ptrdiff_t batch, int threads);
@@ -138,6 +143,7 @@ class Learner {
                const EpochSettings& settings, double* stats);
 
   std::vector<Part> parts_;
+  std::vector<const Part*> wanted_;  // of a forward pass
   Activation activation_;
   PolicyForm policy_;
   LearnerMemory memory_;

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <fstream>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <system_error>
@@ -172,10 +174,32 @@ Pool& pool() {
 
 }  // namespace
 
+#if defined(__linux__)
+namespace {
+
+// Processors that a container's time is worth (cgroup v2), of which its affinity tells nothing.
+int quota_threads() {
+  static const int threads = [] {
+    std::ifstream file("/sys/fs/cgroup/cpu.max");
+    long long quota = 0;
+    long long period = 0;
+    if (!(file >> quota >> period) || quota <= 0 || period <= 0) {  // "max": no limit
+      return std::numeric_limits<int>::max();
+    }
+    return static_cast<int>((quota + period - 1) / period);
+  }();
+  return threads;
+}
+
+}  // namespace
+#endif
+
 int hardware_threads() {
 #if defined(__linux__)
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    return std::clamp(CPU_COUNT(&set), 1, quota_threads());
+  }
 #endif
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }

@@ -1,13 +1,14 @@
 """States of Gymnasium environments, so that a run can go on in the middle of an episode.
 
 A state can be saved where all of it is known: in Gymnasium's MuJoCo environments, and in those that
-have `get_state()`, which gives numbers and arrays by name, and `set_state(state)`; both with no
-wrappers but those below. The generator `np_random` is saved with it.
+have `get_training_state()`, which gives numbers and arrays by name, and
+`set_training_state(state)`; both with no wrappers but those below. The generator `np_random` is
+saved with it.
 """
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -34,42 +35,50 @@ _GENERATOR = "np_random"
 
 
 def get_state(envs: Sequence[Env]) -> NDArray[np.uint8] | None:
-    """The states of all as bytes, or None if one of them cannot be saved."""
+    """The states of all as bytes, or None if one of them cannot be saved.
+
+    The environments have been reset. TypeError for a `get_training_state` that gives something
+    else than numbers and arrays by name.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     for number, env in enumerate(envs):
         state = _state_of(env)
         if state is None:
             return None
-        arrays |= {f"{number}/{name}": np.asarray(value) for name, value in state.items()}
-    for name, array in arrays.items():
-        if array.dtype.hasobject:
-            raise TypeError(
-                f"get_state of an environment must give numbers and arrays, got {array.item()!r} "
-                f"as {name.rpartition('/')[2]}"
-            )
+        arrays |= {f"{number}/{name}": value for name, value in state.items()}
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]  # whose stubs know one keyword
     return np.frombuffer(file.getvalue(), np.uint8)
 
 
 def set_state(envs: Sequence[Env], state: NDArray[np.uint8]) -> None:
-    """Go on from what `get_state` gave; the environments have been reset since they were made."""
-    with np.load(io.BytesIO(state.tobytes()), allow_pickle=False) as arrays:
-        for number, env in enumerate(envs):
-            start = f"{number}/"
-            names = [name for name in arrays.files if name.startswith(start)]
-            _restore(env, {name.removeprefix(start): arrays[name] for name in names})
+    """Go on from what `get_state` gave; the environments have been reset since they were made.
+
+    ValueError, with the reason, where they cannot: they may be of another version.
+    """
+    try:
+        with np.load(io.BytesIO(state.tobytes()), allow_pickle=False) as arrays:
+            for number, env in enumerate(envs):
+                start = f"{number}/"
+                names = [name for name in arrays.files if name.startswith(start)]
+                _restore(env, {name.removeprefix(start): arrays[name] for name in names})
+    except Exception as error:  # of foreign environments, of any kind
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _state_of(env: Env) -> _State | None:
     limits = _time_limits(env)
-    own = _own_state(env.unwrapped)
-    bits = env.unwrapped.np_random.bit_generator
-    if limits is None or own is None or not isinstance(bits, np.random.PCG64):
+    own = None if limits is None else _own_state(env.unwrapped)
+    if limits is None or own is None:
         return None
-    generator = json.dumps(bits.state)  # 128-bit integers, which arrays do not have
+    generator = env.unwrapped.np_random
+    bits = generator.bit_generator if isinstance(generator, np.random.Generator) else None
+    if not isinstance(bits, np.random.PCG64):
+        return None
+    state = {_GENERATOR: json.dumps(bits.state)}  # 128-bit integers, which arrays do not have
     elapsed = [limit._elapsed_steps for limit in limits]
-    return {_GENERATOR: generator, "elapsed": elapsed} | {f"own/{k}": x for k, x in own.items()}
+    named = state | {"elapsed": elapsed} | {f"own/{name}": x for name, x in own.items()}
+    return {name: np.asarray(x) for name, x in named.items()}
 
 
 def _restore(env: Env, state: _State) -> None:
@@ -79,7 +88,7 @@ def _restore(env: Env, state: _State) -> None:
         limit._elapsed_steps = elapsed
     own = {name.removeprefix("own/"): x for name, x in state.items() if name.startswith("own/")}
     if _has_methods(base):
-        base.set_state(own)
+        base.set_training_state(own)
     else:
         _set_mujoco(base, own)
 
@@ -98,7 +107,7 @@ def _time_limits(env: Env) -> list[Any] | None:
 
 def _own_state(base: Any) -> _State | None:
     if _has_methods(base):
-        return dict(base.get_state())
+        return _checked(base.get_training_state())
     data = getattr(base, "data", None)
     is_mujoco = type(base).__module__.startswith("gymnasium.envs.mujoco.")
     if is_mujoco and type(data).__module__.startswith("mujoco."):
@@ -107,7 +116,22 @@ def _own_state(base: Any) -> _State | None:
 
 
 def _has_methods(base: Any) -> bool:
-    return hasattr(base, "get_state") and hasattr(base, "set_state")
+    return hasattr(base, "get_training_state") and hasattr(base, "set_training_state")
+
+
+def _checked(state: Any) -> _State:
+    """What an environment says of its state, if it can be saved."""
+    expected = "get_training_state must give a dict of numbers and arrays by name"
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{expected}, got {type(state).__name__}")
+    for name, value in state.items():
+        try:
+            plain = np.asarray(value).dtype.kind in "biufcU"
+        except ValueError:  # a ragged list
+            plain = False
+        if not isinstance(name, str) or not plain:
+            raise TypeError(f"{expected}, got {value!r} as {name!r}")
+    return dict(state)
 
 
 def _get_mujoco(base: Any) -> _State:

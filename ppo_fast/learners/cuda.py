@@ -100,10 +100,6 @@ class CudaLearner(TorchLearner):
         super().keep_old_policy(rollout)
         self._rows = []
 
-    def undo(self) -> None:
-        super().undo()
-        self._link()
-
     def epoch(
         self,
         rollout: Rollout,
@@ -163,12 +159,6 @@ class CudaLearner(TorchLearner):
         state["optimizer"]["param_groups"][0].update(lr=self._rate, capturable=False)
         return state
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(state)
-        self._rate = float(self._optimizer.param_groups[0]["lr"])
-        self._device_rate.fill_(self._rate)
-        self._link()
-
     def _link(self) -> None:
         """Let Adam be one that can be captured, and capture anew: its tensors are others."""
         state = self._optimizer.state[self._flat]
@@ -176,7 +166,11 @@ class CudaLearner(TorchLearner):
             state["step"] = torch.zeros((), device=self._place)
             state["exp_avg"] = torch.zeros_like(self._flat)
             state["exp_avg_sq"] = torch.zeros_like(self._flat)
-        self._optimizer.param_groups[0].update(lr=self._device_rate, capturable=True)
+        group = self._optimizer.param_groups[0]
+        if group["lr"] is not self._device_rate:
+            self._rate = float(group["lr"])
+            self._device_rate.fill_(self._rate)
+        group.update(lr=self._device_rate, capturable=True)
         self._graphs.forget()
 
     def _settings(self, loss: Loss) -> dict[str, Any]:

@@ -133,10 +133,6 @@ class NativeLearner(TorchLearner):
         self._old_first, self._old_log_std = self._parameters()
         self._keep_before()
 
-    def undo(self) -> None:
-        super().undo()
-        self._link()
-
     def epoch(
         self,
         rollout: Rollout,
@@ -177,6 +173,9 @@ class NativeLearner(TorchLearner):
                 f"policy_loss {last['policy_loss']}, value_loss {last['value_loss']}"
             )
         if failure == "gradient":
+            assert self._flat.grad is not None
+            # In float32, whose range the moments of Adam have.
+            self._require_finite_gradient(self._flat.grad.square().sum().sqrt().item())
             raise FloatingPointError("the norm of the gradient is not finite")
         if failure == "action":
             raise ValueError("an action of the rollout is none of this policy's")
@@ -203,10 +202,6 @@ class NativeLearner(TorchLearner):
         return PolicyChange(
             **{name: stats[name] for name in ("kl", "entropy", "effective_sample_size")}
         )
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(state)
-        self._link()
 
     def _parameters(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Those of the policy for the rollout's observations; a log_std for all as a copy."""

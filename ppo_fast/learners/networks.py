@@ -1,7 +1,9 @@
 """ActorCritic: multilayer perceptrons for policy and value function, apart or sharing a trunk."""
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
 }
 _LOG_STD_RANGE = (-20.0, 2.0)
+_FLAT = "flat_parameter"  # not registered as one: its parts are
 
 
 class ActorCritic(nn.Module):
@@ -62,6 +65,24 @@ class ActorCritic(nn.Module):
         self.critic = nn.Sequential() if shared else hidden()
         self.critic.append(_linear(sizes[-1], 1, 1.0, generator))
 
+    def flatten(self) -> nn.Parameter:
+        """`flatten_parameters`, which lasts: what is loaded later goes to the same memory."""
+        flat = flatten_parameters(self)
+        self.__dict__[_FLAT] = flat
+        return flat
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        keys = super().load_state_dict(state_dict, strict, assign)
+        if _FLAT in self.__dict__:  # with `assign`, its parameters have left it
+            link_parameters(self, self.__dict__[_FLAT])
+        return keys
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is an ordinary module."""
+        return {name: x for name, x in self.__dict__.items() if name != _FLAT}
+
     def policy(self, obs: Tensor) -> Distribution:
         dist: Distribution = self.actor(self.trunk(obs))
         return dist
@@ -94,7 +115,7 @@ class Actor(nn.Module):
         if self._own_std:
             is_gsde = config.continuous == "gsde"
             shape = (latent_size, *layout.shape) if is_gsde else layout.shape
-            self.log_std = nn.Parameter(torch.full(shape, config.log_std))
+            self.log_std = nn.Parameter(torch.full(shape, config.log_std, dtype=torch.float32))
         outputs = {
             "categorical": sum(layout.sizes),
             "multi_categorical": sum(layout.sizes),
@@ -140,7 +161,7 @@ def _mlp(
 def _linear(before: int, after: int, gain: float, generator: torch.Generator | None) -> nn.Linear:
     # Without torch's own initialisation, which would draw from its global generator.
     linear: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Linear, before, after
+        nn.Linear, before, after, dtype=torch.float32
     )
     nn.init.orthogonal_(linear.weight, gain, generator)
     nn.init.zeros_(linear.bias)
@@ -157,10 +178,20 @@ def flatten_parameters(module: nn.Module) -> nn.Parameter:
     parameters = list(module.parameters())
     flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
     flat.grad = torch.zeros_like(flat)
+    link_parameters(module, flat)
+    return flat
+
+
+def link_parameters(module: nn.Module, flat: nn.Parameter) -> None:
+    """Let a module's parameters be views of the flat one, which takes their values."""
+    assert flat.grad is not None
+    parameters = list(module.parameters())
     sizes = [p.numel() for p in parameters]
     values = torch.split(flat.detach(), sizes)
     gradients = torch.split(flat.grad, sizes)
     for parameter, value, gradient in zip(parameters, values, gradients, strict=True):
-        parameter.data = value.view_as(parameter)
-        parameter.grad = gradient.view_as(parameter)
-    return flat
+        place = value.view_as(parameter)
+        if parameter.data_ptr() != place.data_ptr():
+            place.copy_(parameter.detach())
+            parameter.data = place
+            parameter.grad = gradient.view_as(parameter)

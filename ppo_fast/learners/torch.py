@@ -17,7 +17,7 @@ from ppo_fast.distributions import Distribution
 from ppo_fast.envs.stepping import Stepper
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
 from ppo_fast.learners.divergence import as_divergence
-from ppo_fast.learners.networks import ActorCritic, flatten_parameters
+from ppo_fast.learners.networks import ActorCritic
 from ppo_fast.learners.trust_region import TorchTrustRegion, marginal
 from ppo_fast.normalizers import ObsNormalizer
 from ppo_fast.rollout import Rollout
@@ -52,10 +52,12 @@ class TorchLearner:
         self._noise: dict[str, Any] = {"sample_freq": config.noise_steps} if is_gsde else {}
         self._old: Distribution | None = None
         self._before: dict[str, Tensor] = {}
-        self._flat = flatten_parameters(self.model)
+        self._flat = self.model.flatten()
         self._optimizer = torch.optim.Adam(
             [self._flat], lr=config.learning_rate, eps=1e-5, fused=True
         )
+        # Whoever loads it gets other tensors.
+        self._optimizer.register_load_state_dict_post_hook(lambda _: self._link())
 
     def play(self, rollout: Rollout, stepper: Stepper, *, first_step: int) -> bool:
         return False
@@ -98,6 +100,7 @@ class TorchLearner:
         self._optimizer.state.clear()
         if moments:
             self._optimizer.state[self._flat] = moments
+        self._link()
 
     def epoch(
         self,
@@ -234,6 +237,18 @@ class TorchLearner:
             first_line = str(error).splitlines()[0]
             raise ValueError(f"the state is not of this network: {first_line}") from None
 
+    def _link(self) -> None:
+        """Learn on with the optimiser's tensors as they are now."""
+
+    def _require_finite_gradient(self, norm: float) -> None:
+        """Raise FloatingPointError, which tells whose gradient it is, if the norm is not finite."""
+        if math.isfinite(norm):
+            return
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                raise FloatingPointError(f"the norm of the gradient is {norm}, that of {name} too")
+        require_finite_norm(norm)
+
     def _keep_before(self) -> None:
         """Copy all that an update changes."""
         moments = self._optimizer.state.get(self._flat, {})  # none before the first step
@@ -267,7 +282,7 @@ class TorchLearner:
 
     def _descend(self, total: Tensor, step: GradientStep) -> None:
         norm = self._differentiate(total)
-        require_finite_norm(norm.item())
+        self._require_finite_gradient(norm.item())
         self._optimizer.param_groups[0]["lr"] = step.learning_rate
         self._take_step(norm, step.max_grad_norm)
 

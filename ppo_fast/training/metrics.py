@@ -4,6 +4,7 @@ import csv
 import math
 import os
 from collections import deque
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -45,6 +46,7 @@ class EpisodeTracker:
         self._open_return: Array
         self._open_length: Array
         self._open(np.zeros(num_envs), np.zeros(num_envs, np.int64))
+        self._kept: tuple[Any, ...] = ()
 
     @property
     def mean_return(self) -> float:
@@ -87,6 +89,17 @@ class EpisodeTracker:
 
     def settle(self) -> None:
         """Wait for what `add` has counted, where it did not."""
+
+    def keep(self) -> None:
+        """Remember all this, for `undo`."""
+        # `add` changes what it holds, but on a device, where it replaces it.
+        kept = (self._returns, self._lengths, self._open_return, self._open_length)
+        self._kept = (self.count, self.return_sum, *map(copy, kept))
+
+    def undo(self) -> None:
+        """Be as when `keep` was called."""
+        self.count, self.return_sum, self._returns, self._lengths, *opened = self._kept
+        self._open_return, self._open_length = opened
 
     def restart(self) -> None:
         """Forget the episodes that have not ended: the environments start new ones."""

@@ -121,4 +121,6 @@ def flat_size(env_id: str, obs_space: gymnasium.Space[Any]) -> int:
             f"{env_id} has observations in {obs_space}; only flat boxes can be trained on so far "
             "(gymnasium.wrappers.FlattenObservation makes one)"
         )
+    if obs_space.shape[0] == 0:
+        raise ValueError(f"{env_id} has observations without features, {obs_space}")
     return obs_space.shape[0]

@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,6 +166,7 @@ class _Run:
         self.updates = 0
         self.steps = 0  # samples that were learned from
         self.draws = 0  # steps of each environment
+        self.draws_before = 0
         self.seconds = 0.0
         self.solved_early = False
         self.note = ""
@@ -201,12 +203,7 @@ class _Run:
             run.rewards.load_state(content["rewards"])
         run.episodes.load_state(content["episodes"])
         run.rollout.start(content["obs"])
-        state = content["env_state"]
-        if state is not None:
-            run.stepper.set_state(state.numpy())
-        elif run.updates > 0:
-            run.reset_envs()
-            run.note = f"the state of {config.env_id} was not saved: its episodes start anew"
+        run.resume_envs(content["env_state"])
         run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
         write_json(folder / "config.json", config.to_json())  # the engine may be another one
         return run
@@ -230,10 +227,26 @@ class _Run:
         if self.rewards is not None:
             self.rewards.restart()
 
+    def resume_envs(self, state: Any) -> None:
+        """Go on in the middle of the episodes, or else from a reset, and note that."""
+        if self.updates == 0:
+            return
+        try:
+            if state is not None:
+                self.stepper.set_state(state.numpy())
+                return
+            why = "was not saved"
+        except ValueError as error:
+            why = f"cannot be restored ({error})"
+        self.reset_envs()
+        self.note = f"the state of {self.config.env_id} {why}: its episodes start anew"
+
     def train(self, progress: bool, on_update: Callable[[Row], object] | None) -> None:
         """Updates until the run is over; raises Interrupted on a signal."""
         if progress and self.note:
             print(self.note, flush=True)
+        elif self.note:
+            warnings.warn(self.note, stacklevel=3)
         if progress and self.learner.why_torch is not None:
             print(
                 f"trains on torch, not on the native engine: {self.learner.why_torch}", flush=True
@@ -246,6 +259,7 @@ class _Run:
             with stop_on_signal(_STOPPING if progress else None) as stop:
                 if self.updates == 0:
                     self.reset_envs()
+                    self.stepper.get_state()  # tells now what else would be wrong at the first save
                 while not self.is_over:
                     row = self.iterate()
                     now = time.perf_counter()
@@ -297,6 +311,7 @@ class _Run:
     def collect(self) -> None:
         """The next rollout, its episodes counted and its rewards scaled."""
         rollout = self.rollout
+        self.keep()
         try:
             if self.algorithm.whole_episodes:
                 self.reset_envs()
@@ -329,12 +344,10 @@ class _Run:
         except FloatingPointError as error:
             diverged = error
         found = rollout.find_not_finite() if rollout.known_later else None
-        if diverged is not None or found is not None:
+        if found is not None or diverged is not None:
             learner.undo()
             self.algorithm.load_state(before)
         if found is not None:
-            if self.rewards is not None:
-                self.rewards.undo()
             self.fail_not_finite(found)
         if diverged is not None:
             self.fail_diverged(diverged)
@@ -358,8 +371,19 @@ class _Run:
             "lower learning_rate"
         )
 
+    def keep(self) -> None:
+        """Remember what a rollout changes, for `fail`."""
+        self.draws_before = self.draws
+        self.episodes.keep()
+        if self.rewards is not None:
+            self.rewards.keep()
+
     def fail(self, words: str) -> NoReturn:
-        """Save what was learned, and raise RuntimeError."""
+        """Save the run as it was after its last update, and raise RuntimeError."""
+        self.draws = self.draws_before
+        self.episodes.undo()
+        if self.rewards is not None:
+            self.rewards.undo()
         # The environments may be in the middle of a rollout, or be what is broken.
         self.save(with_envs=False)
         raise RuntimeError(f"{words}; the policy before that is saved in {self.out}") from None
@@ -401,7 +425,12 @@ class _Run:
         if self.config.eval_episodes > 0:
             if progress:
                 print(f"evaluating {self.config.eval_episodes} greedy episodes ...", flush=True)
-            evaluation = evaluate(policy, episodes=self.config.eval_episodes, seed=self.config.seed)
+            try:
+                evaluation = evaluate(
+                    policy, episodes=self.config.eval_episodes, seed=self.config.seed
+                )
+            except KeyboardInterrupt:  # whoever goes on gets what is missing
+                raise Interrupted(self.out, self.steps) from None
         write_json(self.out / "summary.json", self.summary(evaluation))
         return TrainResult(self.config, policy, columns(rows), evaluation, self.out)
 

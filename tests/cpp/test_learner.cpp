@@ -13,7 +13,8 @@
 namespace {
 
 constexpr std::ptrdiff_t kSamples = 203;
-constexpr std::ptrdiff_t kInputs = 3;
+// Of the networks made next: few, or more than a narrow layer has.
+std::ptrdiff_t num_inputs = 3;
 constexpr std::ptrdiff_t kActions = 2;
 
 // Layers one behind the other in the flat parameters.
@@ -30,8 +31,8 @@ struct Places {
 ppo::Part part_of(Places& places, const std::vector<std::ptrdiff_t>& widths,
                   const std::vector<std::pair<std::ptrdiff_t, ppo::Output>>& heads) {
   ppo::Part part;
-  part.inputs = kInputs;
-  std::ptrdiff_t width = kInputs;
+  part.inputs = num_inputs;
+  std::ptrdiff_t width = num_inputs;
   for (std::ptrdiff_t next : widths) {
     part.hidden.push_back(places.layer(width, next));
     width = next;
@@ -86,7 +87,7 @@ struct Case {
   ppo::Learner learner;
   std::vector<float> parameters, gradient, exp_avg, exp_avg_sq;
   std::vector<std::int64_t> choices, order;
-  std::vector<float> obs = numbers(kSamples * kInputs, 2);
+  std::vector<float> obs = numbers(kSamples * num_inputs, 2);
   std::vector<float> actions = numbers(kSamples * kActions, 3);
   std::vector<float> logp = std::vector<float>(kSamples, -1.0f);
   std::vector<float> advantages = numbers(kSamples, 4);
@@ -134,7 +135,7 @@ std::vector<float> train(const Make& make, int threads, std::ptrdiff_t minibatch
   std::vector<float> one(1);
   c.learner.values_of(c.obs.data(), kSamples, threads, all.data());
   for (std::ptrdiff_t i : {std::ptrdiff_t{0}, std::ptrdiff_t{64}, kSamples - 1}) {
-    c.learner.values_of(c.obs.data() + i * kInputs, 1, threads, one.data());
+    c.learner.values_of(c.obs.data() + i * num_inputs, 1, threads, one.data());
     CHECK(one[0] == all[static_cast<std::size_t>(i)]);
   }
   CHECK(c.learner.policy_of(c.obs.data(), kSamples, threads).batch == kSamples);
@@ -187,10 +188,13 @@ Case without_hidden_layers() {
 }  // namespace
 
 int main() {
-  check(separate_networks);
-  check(without_hidden_layers);
-  check([] { return shared_trunk(ppo::LogStd::kParameter, ppo::Activation::kSilu); });
-  check([] { return shared_trunk(ppo::LogStd::kOutput, ppo::Activation::kElu); });
-  check([] { return shared_trunk(ppo::LogStd::kNoise, ppo::Activation::kTanh); });
+  for (std::ptrdiff_t inputs : {3, 17}) {
+    num_inputs = inputs;
+    check(separate_networks);
+    check(without_hidden_layers);
+    check([] { return shared_trunk(ppo::LogStd::kParameter, ppo::Activation::kSilu); });
+    check([] { return shared_trunk(ppo::LogStd::kOutput, ppo::Activation::kElu); });
+    check([] { return shared_trunk(ppo::LogStd::kNoise, ppo::Activation::kTanh); });
+  }
   return 0;
 }
