@@ -48,7 +48,7 @@ class RunOnDevice {
  private:
   template <typename Arguments>
   void start(const Arguments& args, const Frame& frame, bool along_time, bool exact) const {
-    const Cut cut = cut_of(args.num_steps, args.num_columns, along_time, exact);
+    const Cut cut = cut_of(args, along_time, exact);
     const std::ptrdiff_t bytes = cuda::scratch_bytes(cut);
     // It may go once the kernels are on the stream: its library gives it to later work on that stream only.
     const py::object memory = bytes == 0 ? py::none() : tensors_.array(scratch_(bytes));
