@@ -278,13 +278,20 @@ def test_errors(k, value, error, message, device):
         ppo_fast.gae(**call)
 
 
-def test_tensors_that_require_grad(device):
+@pytest.mark.parametrize("name", ["rewards", "last_values", "gae_lambda"])
+def test_tensors_that_require_grad(name, device):
     call = plain_call(device)
-    call["values"].requires_grad_()
-    with pytest.raises(RuntimeError, match=r"^gae: values requires grad"):
+    call["gae_lambda"] = torch.full((5,), 0.9, device=device)
+    expected = ppo_fast.gae(**call)
+    call[name] = call[name].clone().requires_grad_()
+    with pytest.raises(RuntimeError, match=f"^gae: {name} requires grad"):
         ppo_fast.gae(**call)
     with torch.no_grad():
-        ppo_fast.gae(**call)
+        assert_close(ppo_fast.gae(**call), expected, tolerance=0)
+        out = tuple(torch.zeros_like(x) for x in expected)
+        results = ppo_fast.gae(**call, out=out)
+    assert results.advantages is out[0]
+    assert_close(results, expected, tolerance=0)
 
 
 def test_tensors_elsewhere(device):
