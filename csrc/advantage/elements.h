@@ -1,9 +1,10 @@
 // The estimators one element at a time, read through the views of a call: what a lane of a GPU does. The CPU's loops
 // (estimators.h) read runs instead; the arithmetic is that of formula.h in both.
 //
-// A lane first has the views of the call `From` where its steps end. An element is then read in three steps, each made for
-// all of its steps before the next one: `load`, of which nothing is looked at while loads are to be under way; `complete`, what
-// can only be loaded once flags are known; `front`, delta and c. From A, and A one step later, `finish` makes the results.
+// A lane first has the views of the call `From` where its steps end. They are then read in three rounds: `load`, view by view,
+// of which nothing is looked at while loads are to be under way; `complete`, what can only be loaded once flags are known;
+// `front`, delta and c. From A, and A one step later, `finish` makes the results. Steps count backward: k is the one `k + 1`
+// steps before the end.
 #pragma once
 
 #include <bit>
@@ -23,8 +24,18 @@ PPO_HD std::ptrdiff_t place_in(const View& view, std::ptrdiff_t t, std::ptrdiff_
   return view.data == nullptr ? 0 : t * view.stride_t + n * view.stride_n;
 }
 
-// A view from a step of a column on: (back) is the element `back` steps before. The address of that step is formed once, and
-// the way back is the same for all lanes.
+// Calls body(k, element) for the steps first to count - 1 before `at`, `at` being that of step `first` - 1.
+template <int kMost, typename T, typename Body>
+PPO_HD void each_before(T* at, std::ptrdiff_t stride, int first, int count, const Body& body) {
+  PPO_UNROLL
+  for (int k = 0; k < kMost; ++k) {
+    if (k < first || k >= count) continue;
+    at -= stride;
+    body(k, *at);
+  }
+}
+
+// A view from a step of a column on.
 template <typename T>
 struct Backward {
   T* data;
@@ -34,8 +45,22 @@ struct Backward {
   PPO_HD Backward(const View2<T>& view, std::ptrdiff_t t, std::ptrdiff_t n)
       : data(view.data), start(view.data + place_in(view, t, n)), stride(view.stride_t) {}
 
-  PPO_HD T& operator()(int back) const { return start[-back * stride]; }
-  PPO_HD T or_zero(int back) const { return data == nullptr ? T(0) : (*this)(back); }
+  PPO_HD T& operator()(int k) const { return start[-(k + 1) * stride]; }
+
+  template <int kMost, typename Body>
+  PPO_HD void each(int first, int count, const Body& body) const {
+    each_before<kMost>(start - first * stride, stride, first, count, body);
+  }
+  // The same, with zeros if there is no view.
+  template <int kMost, typename Body>
+  PPO_HD void each_or_zero(int first, int count, const Body& body) const {
+    if (data == nullptr) {
+      PPO_UNROLL
+      for (int k = first; k < kMost; ++k) body(k, T(0));
+    } else {
+      each<kMost>(first, count, body);
+    }
+  }
 };
 
 struct BackwardFlags {
@@ -47,21 +72,35 @@ struct BackwardFlags {
   PPO_HD BackwardFlags(const FlagView& view, std::ptrdiff_t t, std::ptrdiff_t n)
       : data(view.data), type(view.type), stride(view.stride_t), place(place_in(view, t, n)) {}
 
-  // The bits of a flag as they come, where they fit; `is_set` looks at them.
-  PPO_HD std::uint32_t bits(int back) const {
-    if (data == nullptr) return 0;
-    if (type == FlagType::kByte) return at<std::uint8_t>(back);
-    if (type == FlagType::kFloat) return std::bit_cast<std::uint32_t>(at<float>(back));
-    if (type == FlagType::kInt32) return std::bit_cast<std::uint32_t>(at<std::int32_t>(back));
-    if (type == FlagType::kInt64) return at<std::int64_t>(back) != 0;
-    return at<double>(back) != 0;
-  }
-  template <typename T>
-  PPO_HD T at(int back) const {
-    return (static_cast<const T*>(data) + place)[-back * stride];
+  // The bits of flags as they come, where they fit; `is_set` looks at them.
+  template <int kMost, typename Body>
+  PPO_HD void each(int first, int count, const Body& body) const {
+    if (data == nullptr) {
+      PPO_UNROLL
+      for (int k = first; k < kMost; ++k) body(k, 0u);
+    } else if (type == FlagType::kByte) {
+      each_of<std::uint8_t, kMost>(first, count, body);
+    } else if (type == FlagType::kFloat) {
+      each_of<float, kMost>(first, count,
+                            [&](int k, float x) { body(k, std::bit_cast<std::uint32_t>(x)); });
+    } else if (type == FlagType::kInt32) {
+      each_of<std::uint32_t, kMost>(first, count, body);
+    } else if (type == FlagType::kInt64) {
+      each_of<std::int64_t, kMost>(first, count,
+                                   [&](int k, std::int64_t x) { body(k, x != 0 ? 1u : 0u); });
+    } else {
+      each_of<double, kMost>(first, count, [&](int k, double x) { body(k, x != 0 ? 1u : 0u); });
+    }
   }
   PPO_HD bool is_set(std::uint32_t bits) const {
     return (type == FlagType::kFloat ? bits << 1 : bits) != 0;  // -0.0 is not set
+  }
+
+ private:
+  template <typename T, int kMost, typename Body>
+  PPO_HD void each_of(int first, int count, const Body& body) const {
+    each_before<kMost>(static_cast<const T*>(data) + place - first * stride, stride, first, count,
+                       body);
   }
 };
 
@@ -82,7 +121,7 @@ struct TransitionsFrom {
   Backward<const T> rewards;
   Backward<const T> values;
   Backward<const T> after;
-  Backward<const T> after_first;  // of the transition just before, the last one of all or not
+  Backward<const T> after_first;  // of k = 0, which may be the last transition of all
   Backward<const T> final_values;
   BackwardFlags terminated;
   BackwardFlags terminated_first;
@@ -108,28 +147,34 @@ struct TransitionsFrom {
         decay(static_cast<T>(a.gamma * (a.lambdas ? a.lambdas[n] : a.gae_lambda))),
         is_end(t == a.num_steps) {}
 
-  PPO_HD Loaded<T> load(int back) const {
-    return {rewards(back),
-            values.or_zero(back),
-            back == 1 ? after_first.or_zero(back) : after.or_zero(back),
-            back == 1 ? terminated_first.bits(back) : terminated.bits(back),
-            truncated.bits(back),
-            masked.bits(back)};
+  // x[k] for k < count, view by view.
+  template <int kMost, typename Into>
+  PPO_HD void load(int count, Into (&x)[kMost]) const {
+    rewards.template each<kMost>(0, count, [&](int k, T y) { x[k].reward = y; });
+    values.template each_or_zero<kMost>(0, count, [&](int k, T y) { x[k].value = y; });
+    const auto set_next = [&](int k, T y) { x[k].next_value = y; };
+    after_first.template each_or_zero<1>(0, count, set_next);
+    after.template each_or_zero<kMost>(1, count, set_next);
+    const auto set_terminated = [&](int k, std::uint32_t y) { x[k].terminated = y; };
+    terminated_first.template each<1>(0, count, set_terminated);
+    terminated.template each<kMost>(1, count, set_terminated);
+    truncated.template each<kMost>(0, count, [&](int k, std::uint32_t y) { x[k].truncated = y; });
+    masked.template each<kMost>(0, count, [&](int k, std::uint32_t y) { x[k].masked = y; });
   }
-  PPO_HD std::uint8_t flags(int back, const Loaded<T>& x) const {
+  PPO_HD std::uint8_t flags(int k, const Loaded<T>& x) const {
     const bool terminates =
-        back == 1 ? terminated_first.is_set(x.terminated) : terminated.is_set(x.terminated);
+        k == 0 ? terminated_first.is_set(x.terminated) : terminated.is_set(x.terminated);
     return flag_code(terminates, truncated.is_set(x.truncated), masked.is_set(x.masked),
                      on_truncation);
   }
   // A truncated transition is followed by its final value.
-  PPO_HD void complete(int back, Loaded<T>& x) const {
+  PPO_HD void complete(int k, Loaded<T>& x) const {
     if (final_values.data == nullptr) return;
-    if ((flags(back, x) & kTruncated) != 0) x.next_value = final_values(back);
+    if ((flags(k, x) & kTruncated) != 0) x.next_value = final_values(k);
   }
   // Before importance weights.
-  PPO_HD Front<true, T> front(int back, const Loaded<T>& x) const {
-    return {x.reward, x.value, x.next_value, x.next_value, flags(back, x), decay, gamma};
+  PPO_HD Front<true, T> front(int k, const Loaded<T>& x) const {
+    return {x.reward, x.value, x.next_value, x.next_value, flags(k, x), decay, gamma};
   }
 };
 
@@ -160,12 +205,15 @@ struct GaeElements {
         : transitions(a, t, n), first(a.advantages, t, n), second(a.returns, t, n) {}
   };
 
-  static PPO_HD Loaded load(const From& from, int back) { return from.transitions.load(back); }
-  static PPO_HD void complete(const From& from, int back, Loaded& x) {
-    from.transitions.complete(back, x);
+  template <int kMost>
+  static PPO_HD void load(const From& from, int count, Loaded (&x)[kMost]) {
+    from.transitions.load(count, x);
   }
-  static PPO_HD Element front(const From& from, int back, const Loaded& x) {
-    const Front<true, T> front = from.transitions.front(back, x);
+  static PPO_HD void complete(const From& from, int k, Loaded& x) {
+    from.transitions.complete(k, x);
+  }
+  static PPO_HD Element front(const From& from, int k, const Loaded& x) {
+    const Front<true, T> front = from.transitions.front(k, x);
     return {front.value, front.delta(), front.coefficient};
   }
   static PPO_HD Results<T> finish(const From&, int, const Element& x, T advantage, T) {
@@ -177,8 +225,7 @@ template <typename T>
 struct VtraceElements {
   using Arguments = VtraceArguments<T>;
 
-  struct Loaded {
-    ppo::Loaded<T> transition;
+  struct Loaded : ppo::Loaded<T> {
     T log_rho;
   };
   struct Element {
@@ -211,30 +258,32 @@ struct VtraceElements {
           pg_rho_clip(static_cast<T>(a.pg_rho_clip)) {}
   };
 
-  static PPO_HD Loaded load(const From& from, int back) {
-    return {from.transitions.load(back), from.log_rhos(back)};
+  template <int kMost>
+  static PPO_HD void load(const From& from, int count, Loaded (&x)[kMost]) {
+    from.transitions.load(count, x);
+    from.log_rhos.template each<kMost>(0, count, [&](int k, T y) { x[k].log_rho = y; });
   }
-  static PPO_HD void complete(const From& from, int back, Loaded& x) {
-    from.transitions.complete(back, x.transition);
+  static PPO_HD void complete(const From& from, int k, Loaded& x) {
+    from.transitions.complete(k, x);
   }
-  static PPO_HD Element front(const From& from, int back, const Loaded& x) {
-    const Front<true, T> front = from.transitions.front(back, x.transition);
+  static PPO_HD Element front(const From& from, int k, const Loaded& x) {
+    const Front<true, T> front = from.transitions.front(k, x);
     const T rho = math::exp(x.log_rho);
     const T scaled = front.coefficient * clipped_weight(rho, from.c_clip);
     const T weighted = clipped_weight(rho, from.rho_clip) * front.error;
     return {front.value,
             front.after,
-            x.transition.reward,
+            x.reward,
             rho,
             front.masked ? T(0) : weighted,
             front.coefficient < T(0) ? kCut<T> : scaled,
             front.masked};
   }
-  static PPO_HD Results<T> finish(const From& from, int back, const Element& x, T correction,
+  static PPO_HD Results<T> finish(const From& from, int k, const Element& x, T correction,
                                   T later) {
     // Within an episode vs_{t+1} follows; at its end, and at the end of the data, V'.
-    const bool ends = x.coefficient < T(0) || (back == 1 && from.transitions.is_end);
-    const T next_vs = ends ? x.after : from.next_values(back) + later;
+    const bool ends = x.coefficient < T(0) || (k == 0 && from.transitions.is_end);
+    const T next_vs = ends ? x.after : from.next_values(k) + later;
     const T error = td_error(x.reward, from.transitions.gamma, next_vs, x.value);
     const T advantage = clipped_weight(x.rho, from.pg_rho_clip) * error;
     return {x.value + correction, x.masked ? T(0) : advantage};

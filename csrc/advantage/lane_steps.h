@@ -17,25 +17,21 @@ struct LaneSteps {
 
   Steps steps;
   std::ptrdiff_t n;
-  typename Elements::Element
-      elements[kMost];  // the last step first: [k] is k + 1 steps before the end
+  typename Elements::Element elements[kMost];  // the last step first
 
   // All loads are under way before the first one is waited for.
   PPO_HD LaneSteps(const Arguments& a, const Steps& steps_, std::ptrdiff_t n_)
       : steps(steps_), n(n_) {
     const From from(a, steps.end, n);
     typename Elements::Loaded loaded[kMost];
+    Elements::load(from, steps.count, loaded);
     PPO_UNROLL
     for (int k = 0; k < kMost; ++k) {
-      if (k < steps.count) loaded[k] = Elements::load(from, k + 1);
+      if (k < steps.count) Elements::complete(from, k, loaded[k]);
     }
     PPO_UNROLL
     for (int k = 0; k < kMost; ++k) {
-      if (k < steps.count) Elements::complete(from, k + 1, loaded[k]);
-    }
-    PPO_UNROLL
-    for (int k = 0; k < kMost; ++k) {
-      if (k < steps.count) elements[k] = Elements::front(from, k + 1, loaded[k]);
+      if (k < steps.count) elements[k] = Elements::front(from, k, loaded[k]);
     }
   }
 
@@ -68,7 +64,7 @@ struct LaneSteps {
       const T later = carry;
       recur(elements[k].delta, elements[k].coefficient, carry);
       if (k >= steps.count) continue;
-      const auto results = Elements::finish(from, k + 1, elements[k], carry, later);
+      const auto results = Elements::finish(from, k, elements[k], carry, later);
       first[k] = results.first;
       second[k] = results.second;
     }
@@ -87,7 +83,7 @@ struct LaneSteps {
   PPO_HD void store(const Backward<T>& to, const T (&results)[kMost]) const {
     if (to.data == nullptr) return;
     if (steps.count == kMost && to.stride == 1) {
-      T* start = &to(kMost);
+      T* start = &to(kMost - 1);
       if (reinterpret_cast<std::uintptr_t>(start) % alignof(Run) == 0) {
         Run run;
         PPO_UNROLL
@@ -96,10 +92,7 @@ struct LaneSteps {
         return;
       }
     }
-    PPO_UNROLL
-    for (int k = 0; k < kMost; ++k) {
-      if (k < steps.count) to(k + 1) = results[k];
-    }
+    to.template each<kMost>(0, steps.count, [&](int k, T& result) { result = results[k]; });
   }
 };
 

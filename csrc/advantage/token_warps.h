@@ -66,13 +66,16 @@ struct TokenElements {
           second(a.returns, t, n) {}
   };
 
-  static PPO_HD Loaded load(const From& from, int back) {
-    return {from.rewards(back), from.values(back), from.mask.bits(back)};
+  template <int kMost>
+  static PPO_HD void load(const From& from, int count, Loaded (&x)[kMost]) {
+    from.rewards.template each<kMost>(0, count, [&](int k, T y) { x[k].reward = y; });
+    from.values.template each<kMost>(0, count, [&](int k, T y) { x[k].value = y; });
+    from.mask.template each<kMost>(0, count, [&](int k, std::uint32_t y) { x[k].counted = y; });
   }
   static PPO_HD void complete(const From&, int, const Loaded&) {}
-  static PPO_HD Element front(const From& from, int back, const Loaded& loaded) {
+  static PPO_HD Element front(const From& from, int k, const Loaded& loaded) {
     const Arguments& a = from.arguments;
-    const std::ptrdiff_t t = from.t - back;
+    const std::ptrdiff_t t = from.t - 1 - k;
     const std::ptrdiff_t sequence = sequence_of(a, t, from.n);
     Element x;
     x.reward = loaded.reward;
