@@ -31,18 +31,21 @@ def advantages(dtype):
             ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, **ends)
             ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, exact=True, **ends)
             ppo_fast.vtrace(rewards, values, log_rhos=logs, gamma=0.99, **ends)
-    # Blocks with three tiles, of which the third takes the memory of the first.
-    rewards, values = draw(300, 2020, dtype=dtype), draw(300, 2020, dtype=dtype)
-    ends = {
-        "terminated": torch.zeros(300, 2020, dtype=torch.bool).to(DEVICE),
-        "last_values": draw(2020, dtype=dtype),
-    }
-    ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, **ends)
     rewards, values = draw(3, 3000, dtype=dtype), draw(3, 3000, dtype=dtype)
     mask = (draw(3, 3000).cpu() < 1).to(DEVICE)
     ppo_fast.token_gae(
         rewards, values, mask=mask, bootstrap=draw(3, dtype=dtype), gamma=0.99, gae_lambda=0.9
     )
+
+
+def tiles():
+    # Blocks with three tiles, of which the third takes the memory of the first.
+    rewards, values = draw(300, 2020), draw(300, 2020)
+    ends = {
+        "terminated": torch.zeros(300, 2020, dtype=torch.bool).to(DEVICE),
+        "last_values": draw(2020),
+    }
+    ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, **ends)
 
 
 def policies_and_losses(size, dtype):
@@ -106,6 +109,7 @@ def main():
         advantages(dtype)
         for size in SIZES:
             policies_and_losses(size, dtype)
+    tiles()
     environments()
 
 
