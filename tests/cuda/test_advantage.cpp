@@ -126,10 +126,10 @@ void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, How h
 int main() {
   // Rows in one round and in several parts, aligned and not; columns in one tile, in two, and in several parts.
   for (bool batch_major : {false, true}) {
-    for (std::ptrdiff_t steps : {1, 33, 150, 300, 648}) {
+    for (std::ptrdiff_t steps : {1, 33, 150, 516}) {
       for (std::ptrdiff_t columns : {2, 35}) {
         for (How how : {How::kAsCut, How::kInOrder, How::kManyTiles}) {
-          if (how == How::kManyTiles && batch_major) continue;
+          if (how == How::kManyTiles && (batch_major || steps == 1 || columns == 2)) continue;
           check<float>(steps, columns, batch_major, how);
           check<double>(steps, columns, batch_major, how);
         }
