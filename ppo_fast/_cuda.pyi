@@ -11,8 +11,9 @@ def advantage(
     exchange_api: Any,
     function: str,
     given: tuple[Any, ...],
-    scratch: Callable[[int], Any],
     lambdas: Any,
+    empty_like: Callable[[Any], Any],
+    new_out: Callable[[str, tuple[Any, ...]], Any],
 ) -> Any: ...
 def load_env(path: str) -> None: ...
 def find_env(name: str) -> Any: ...

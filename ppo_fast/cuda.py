@@ -39,6 +39,19 @@ def _extension() -> Any:
     return _cuda
 
 
+@cache
+def _usable() -> tuple[Any, str]:
+    """The extension, or None and why it cannot be used."""
+    info = build_info()
+    if not info["cuda"]:
+        return None, f"cannot be used here: {info['cuda_off']}"
+    import torch
+
+    if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        return None, f"needs torch 2.10 or later on a GPU, got {torch.__version__}"
+    return _extension(), ""
+
+
 def kernels(what: str) -> Any:
     """The extension `_cuda`.
 
@@ -48,14 +61,10 @@ def kernels(what: str) -> Any:
         Where it cannot be used: says why. `what` is the argument that asks for it, e.g.
         `"make_vec: device='cuda'"`.
     """
-    info = build_info()
-    if not info["cuda"]:
-        raise RuntimeError(f"{what} cannot be used here: {info['cuda_off']}")
-    import torch
-
-    if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
-        raise RuntimeError(f"{what} needs torch 2.10 or later on a GPU, got {torch.__version__}")
-    return _extension()
+    extension, reason = _usable()
+    if extension is None:
+        raise RuntimeError(f"{what} {reason}")
+    return extension
 
 
 def holds(tensor: Any) -> bool:
@@ -68,13 +77,17 @@ def is_named(device: Any) -> bool:
     return isinstance(device, str) and device.partition(":")[0] == "cuda"
 
 
+_ALREADY = nullcontext()
+
+
 def current(device: Any) -> Any:
     """A context in which a torch device is the current one, on which kernels are started."""
-    import torch
+    if device.type == "cuda":
+        import torch
 
-    if device.type == "cuda" and device.index != torch.cuda.current_device():
-        return torch.cuda.device(device)
-    return nullcontext()
+        if device.index != torch.cuda.current_device():
+            return torch.cuda.device(device)
+    return _ALREADY
 
 
 def place(device: str) -> Any:

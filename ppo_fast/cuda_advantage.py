@@ -8,7 +8,6 @@ others.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,14 +17,26 @@ from ppo_fast import cuda
 from ppo_fast.advantage import require_moments, valid_rows_of
 from ppo_fast.foreign import PARAMETERS
 
-# Arguments of one number per environment, for which the kernels must have device memory.
-_PER_ENV = frozenset({"last_values", "bootstrap", "last_done"})
+_EXCHANGE_API = getattr(Tensor, "__dlpack_c_exchange_api__", None)
+_REFUSED = {name: f"{name}: {names[0]} on a CUDA device" for name, names in PARAMETERS.items()}
+# Where arguments are that may be one number per environment, which kernels read from device memory.
+_PER_ENV = {
+    function: tuple(k for k, name in enumerate(names) if name in {"last_values", "last_done"})
+    for function, names in PARAMETERS.items()
+}
+_GAE_LAMBDA = {
+    function: names.index("gae_lambda")
+    for function, names in PARAMETERS.items()
+    if "gae_lambda" in names
+}
+_BOOTSTRAP = PARAMETERS["token_gae"].index("bootstrap")
+_CU_SEQLENS = PARAMETERS["token_gae"].index("cu_seqlens")
 
 
 def call(
     function: str, arguments: tuple[Any, ...], new_out: Callable[[str, tuple[Any, ...]], Any]
 ) -> Any:
-    """Call a function of `ppo_fast.advantage`, its arguments being checked tensors and numbers."""
+    """Call a function of `ppo_fast.advantage`, its arguments being tensors and numbers."""
     first = arguments[0]
     if function == "normalize":
         return _normalize(*arguments)
@@ -33,35 +44,41 @@ def call(
         terminated, truncated, prev_done, time_axis = arguments
         first_flags = torch.as_tensor(prev_done, device=first.device)
         return valid_rows_of(torch, terminated, truncated, first_flags, time_axis)
-    kernels = cuda.kernels(f"{function}: {PARAMETERS[function][0]} on {first.device}")
+    kernels = cuda.kernels(_REFUSED[function])
+    given = list(arguments)
     lambdas = None
-    given: list[Any] = []
-    for name, argument in zip(PARAMETERS[function], arguments, strict=True):
-        if name == "gae_lambda" and isinstance(argument, Tensor):
-            lambdas = argument.double().contiguous()
-            argument = 0.0
-        elif name in _PER_ENV and isinstance(argument, (bool, int, float)):
-            dtype = torch.bool if isinstance(argument, bool) else first.dtype
-            argument = torch.full((1,), argument, dtype=dtype, device=first.device)
-            if name == "bootstrap":
-                argument = argument.expand(_num_sequences(arguments))
-        elif name == "cu_seqlens" and argument is not None and argument.dtype == torch.int32:
-            argument = argument.long()
-        elif name == "cu_seqlens" and argument is not None:
-            argument = argument.contiguous()
-        elif name == "out" and argument is None:
-            argument = new_out(function, arguments)
-        given.append(argument)
-    scratch = partial(torch.empty, dtype=torch.int8, device=first.device)
+    if function in _GAE_LAMBDA:
+        k = _GAE_LAMBDA[function]
+        if isinstance(given[k], Tensor):
+            lambdas = given[k].double().contiguous()
+            given[k] = 0.0
+    for k in _PER_ENV[function]:
+        if isinstance(given[k], (bool, int, float)):
+            given[k] = _on_device(given[k], first)
+    if function == "token_gae":
+        _prepare_sequences(given)
     with cuda.current(first.device):
-        kernels.advantage(
-            Tensor.__dlpack_c_exchange_api__, function, tuple(given), scratch, lambdas
+        return kernels.advantage(
+            _EXCHANGE_API, function, tuple(given), lambdas, torch.empty_like, new_out
         )
-    return given[-2]
 
 
-def _num_sequences(arguments: tuple[Any, ...]) -> int:
-    rewards, cu_seqlens = arguments[0], arguments[PARAMETERS["token_gae"].index("cu_seqlens")]
+def _on_device(number: bool | float, first: Tensor) -> Tensor:
+    dtype = torch.bool if isinstance(number, bool) else first.dtype
+    return torch.full((1,), number, dtype=dtype, device=first.device)
+
+
+def _prepare_sequences(given: list[Any]) -> None:
+    cu_seqlens = given[_CU_SEQLENS]
+    if isinstance(cu_seqlens, Tensor):
+        is_narrow = cu_seqlens.dtype == torch.int32
+        given[_CU_SEQLENS] = cu_seqlens.long() if is_narrow else cu_seqlens.contiguous()
+    if isinstance(given[_BOOTSTRAP], (bool, int, float)):
+        each = _on_device(float(given[_BOOTSTRAP]), given[0])
+        given[_BOOTSTRAP] = each.expand(_num_sequences(given[0], cu_seqlens))
+
+
+def _num_sequences(rewards: Tensor, cu_seqlens: Any) -> int:
     if isinstance(cu_seqlens, Tensor) and cu_seqlens.ndim > 0:
         return len(cu_seqlens) - 1
     return len(rewards) if rewards.ndim > 0 else 1

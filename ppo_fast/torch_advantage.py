@@ -64,9 +64,12 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
     first = arguments[0]
     plain = type(first) is Tensor and not is_compiling()
     on_gpu = cuda.holds(first)
-    if plain and not on_gpu:
+    if plain:
         try:
-            return _eagerly(function, arguments, arguments)
+            if not on_gpu:
+                return _eagerly(function, arguments, arguments)
+            if function in _WITH_OUT:
+                return call_on_gpu(function, arguments, new_out)
         except (TypeError, RuntimeError):  # half precision, or a mistake: look closer
             pass
     if not on_gpu and first.device.type != "cpu":
@@ -81,9 +84,12 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
     )
     if not plain:
         return _through_operator(function, prepared)
+    detached = tuple(_detached(x) for x in prepared)
     if on_gpu:
-        return call_on_gpu(function, prepared, new_out)
-    return _eagerly(function, tuple(_detached(x) for x in prepared), arguments)
+        results = call_on_gpu(function, detached, new_out)
+        given = arguments[-2] if function in _WITH_OUT else None
+        return results if given is None else given
+    return _eagerly(function, detached, arguments)
 
 
 def _eagerly(function: str, arguments: tuple[Any, ...], given: tuple[Any, ...]) -> Any:
@@ -250,10 +256,9 @@ def _fake(function: str) -> Callable[..., Any]:
 
 def new_out(function: str, arguments: tuple[Any, ...]) -> Any:
     """Results to be written, in the layout of the rewards: a tensor or a pair."""
-    rewards = arguments[0]
     time_axis = 1 if function == "token_gae" else arguments[-3]
-    result = _empty_result(rewards, time_axis)
-    return (result, _empty_result(rewards, time_axis)) if function in _PAIRS else result
+    result = _empty_result(arguments[0], time_axis)
+    return (result, torch.empty_like(result)) if function in _PAIRS else result
 
 
 def _like_first(first: Tensor, flags: bool) -> Tensor:
@@ -262,13 +267,14 @@ def _like_first(first: Tensor, flags: bool) -> Tensor:
 
 def _empty_result(rewards: Tensor, time_axis: int) -> Tensor:
     """A tensor like the rewards, the same axis having its neighbours side by side."""
-    if rewards.ndim > 1 and time_axis in (0, 1):
-        stride_t, stride_n = rewards.stride(time_axis), rewards.stride(1 - time_axis)
+    strides = rewards.stride()
+    if len(strides) > 1 and time_axis in (0, 1):
+        stride_t, stride_n = strides[time_axis], strides[1 - time_axis]
         batch_major = bool(stride_t > 0) and bool(stride_t < stride_n)
         if batch_major == (time_axis == 0):
             shape = (rewards.shape[1], rewards.shape[0], *rewards.shape[2:])
             return rewards.new_empty(shape).transpose(0, 1)
-    return rewards.new_empty(rewards.shape)
+    return torch.empty_like(rewards, memory_format=torch.contiguous_format)
 
 
 def _schema(function: str) -> str:

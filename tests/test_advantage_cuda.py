@@ -60,6 +60,15 @@ def test_results_are_those_of_the_cpu(name, device):
     assert_is_that_of_the_cpu(device, function, call)
 
 
+def case_of(function, num_steps, num_envs, dtype=np.float32):
+    """Every flag and final values, and what the function takes besides."""
+    case = random_case(7, num_steps, num_envs, form=PLAIN, dtype=dtype)
+    if function == "vtrace":
+        rng = np.random.default_rng(8)
+        case["log_rhos"] = rng.normal(0, 0.5, (num_steps, num_envs)).astype(dtype)
+    return case
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layout", ["contiguous", "batch_major_contiguous", "every_other_column"])
 @pytest.mark.parametrize(
@@ -67,11 +76,66 @@ def test_results_are_those_of_the_cpu(name, device):
 )
 @pytest.mark.parametrize("function", ["gae", "vtrace"])
 def test_shapes_that_are_cut(function, num_steps, num_envs, layout, dtype, device):
-    case = random_case(7, num_steps, num_envs, form=PLAIN, dtype=dtype)
-    if function == "vtrace":
-        rng = np.random.default_rng(8)
-        case["log_rhos"] = rng.normal(0, 0.5, (num_steps, num_envs)).astype(dtype)
+    case = case_of(function, num_steps, num_envs, dtype)
     assert_is_that_of_the_cpu(device, function, as_call(case, "TN", [layout]))
+
+
+# A block has 128 steps of gae in float32 at once, 64 of anything else.
+@pytest.mark.parametrize("num_steps", [63, 64, 65, 127, 128, 129, 192, 256, 257, 500])
+@pytest.mark.parametrize(
+    ("function", "dtype"), [("gae", np.float32), ("gae", np.float64), ("vtrace", np.float32)]
+)
+def test_columns_in_tiles(function, dtype, num_steps, device):
+    case = case_of(function, num_steps, 33, dtype)
+    assert_is_that_of_the_cpu(device, function, as_call(case, "TN", ["contiguous"]))
+
+
+# From 64 groups of 32 columns on time is one part; from 1,056 on a warp is alone with its columns,
+# and has the bits of the CPU.
+@pytest.mark.parametrize(
+    ("num_steps", "num_envs", "tolerance"),
+    [(300, 2015, None), (300, 2016, None), (300, 2017, None), (3, 33760, None), (3, 33761, 0)],
+)
+def test_columns_around_the_bounds(num_steps, num_envs, tolerance, device):
+    case = case_of("gae", num_steps, num_envs)
+    call = as_call(case, "TN", ["contiguous"])
+    assert_is_that_of_the_cpu(device, "gae", call, tolerance)
+
+
+# A lane has four steps of a row; they are written in one piece where rows start on 16 bytes.
+@pytest.mark.parametrize("num_steps", [1, 3, 4, 5, 127, 128, 129, 256, 257, 640])
+@pytest.mark.parametrize("function", ["gae", "vtrace"])
+def test_rows_in_rounds(function, num_steps, device):
+    case = case_of(function, num_steps, 3)
+    call = as_call(case, "TN", ["batch_major_contiguous"])
+    assert_is_that_of_the_cpu(device, function, call)
+
+
+def test_factors_near_1(device):
+    # What tiles and parts hand on is formed in double: products of float32 would be off by the same
+    # amount in each.
+    rng = np.random.default_rng(12)
+    call = {
+        "rewards": rng.normal(size=(3000, 2)).astype(np.float32) + np.float32(1),
+        "values": np.zeros((3000, 2), np.float32),
+        "last_values": np.full(2, 1e5, np.float32),
+        "terminated": np.zeros((3000, 2), bool),
+        "gamma": float(np.float32(0.99999)),
+        "gae_lambda": 1.0,
+    }
+    wide = {
+        k: x.astype(np.float64) if k in ("rewards", "values", "last_values") else x
+        for k, x in call.items()
+    }
+    expected = torch.from_numpy(ppo_fast.gae(**wide).advantages)
+    for time_axis in (0, 1):
+        turned = {
+            k: np.ascontiguousarray(x.T) if time_axis == 1 and getattr(x, "ndim", 0) == 2 else x
+            for k, x in call.items()
+        }
+        ours = call_on(device, "gae", turned | {"time_axis": time_axis}).advantages.cpu()
+        found = (ours.T if time_axis == 1 else ours).double()
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "batch_major_contiguous"])
@@ -214,13 +278,20 @@ def test_errors(k, value, error, message, device):
         ppo_fast.gae(**call)
 
 
-def test_tensors_that_require_grad(device):
+@pytest.mark.parametrize("name", ["rewards", "last_values", "gae_lambda"])
+def test_tensors_that_require_grad(name, device):
     call = plain_call(device)
-    call["values"].requires_grad_()
-    with pytest.raises(RuntimeError, match=r"^gae: values requires grad"):
+    call["gae_lambda"] = torch.full((5,), 0.9, device=device)
+    expected = ppo_fast.gae(**call)
+    call[name] = call[name].clone().requires_grad_()
+    with pytest.raises(RuntimeError, match=f"^gae: {name} requires grad"):
         ppo_fast.gae(**call)
     with torch.no_grad():
-        ppo_fast.gae(**call)
+        assert_close(ppo_fast.gae(**call), expected, tolerance=0)
+        out = tuple(torch.zeros_like(x) for x in expected)
+        results = ppo_fast.gae(**call, out=out)
+    assert results.advantages is out[0]
+    assert_close(results, expected, tolerance=0)
 
 
 def test_tensors_elsewhere(device):

@@ -1,101 +1,292 @@
 // The estimators one element at a time, read through the views of a call: what a lane of a GPU does. The CPU's loops
 // (estimators.h) read runs instead; the arithmetic is that of formula.h in both.
+//
+// A lane first has the views of the call `From` where its steps end. They are then read in three rounds: `load`, view by view,
+// of which nothing is looked at while loads are to be under way; `complete`, what can only be loaded once flags are known;
+// `front`, delta and c. From A, and A one step later, `finish` makes the results. Steps count backward: k is the one `k + 1`
+// steps before the end.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
 #include "advantage/arguments.h"
+#include "advantage/cut.h"
 #include "advantage/formula.h"
 #include "support/math.h"
 
 namespace ppo::inline PPO_ISA {
 
-PPO_HD bool flag_at(const FlagView& view, std::ptrdiff_t t, std::ptrdiff_t n) {
-  if (view.data == nullptr) return false;
-  const std::ptrdiff_t i = t * view.stride_t + n * view.stride_n;
-  switch (view.type) {
-    case FlagType::kByte:
-      return static_cast<const std::uint8_t*>(view.data)[i] != 0;
-    case FlagType::kInt32:
-      return static_cast<const std::int32_t*>(view.data)[i] != 0;
-    case FlagType::kInt64:
-      return static_cast<const std::int64_t*>(view.data)[i] != 0;
-    case FlagType::kFloat:
-      return static_cast<const float*>(view.data)[i] != 0;
-    case FlagType::kDouble:
-      return static_cast<const double*>(view.data)[i] != 0;
+// Where step t of column n is in a view; 0 if there is no view.
+template <typename View>
+PPO_HD std::ptrdiff_t place_in(const View& view, std::ptrdiff_t t, std::ptrdiff_t n) {
+  return view.data == nullptr ? 0 : t * view.stride_t + n * view.stride_n;
+}
+
+// Calls body(k, element) for the steps first to count - 1 before `at`, `at` being that of step `first` - 1.
+template <int kMost, typename T, typename Body>
+PPO_HD void each_before(T* at, std::ptrdiff_t stride, int first, int count, const Body& body) {
+  PPO_UNROLL
+  for (int k = 0; k < kMost; ++k) {
+    if (k < first || k >= count) continue;
+    at -= stride;
+    body(k, *at);
   }
-  return false;
 }
 
+// A view from a step of a column on.
 template <typename T>
-PPO_HD T number_at(const View2<const T>& view, std::ptrdiff_t t, std::ptrdiff_t n) {
-  return view ? view(t, n) : T(0);
-}
+struct Backward {
+  T* data;
+  T* start;
+  std::ptrdiff_t stride;
 
-// Transition t of column n, before importance weights.
-template <typename T>
-PPO_HD Front<true, T> front_at(const Transitions<T>& a, std::ptrdiff_t t, std::ptrdiff_t n) {
-  const bool is_last = t + 1 == a.num_steps;
-  const std::uint8_t flags = flag_code(flag_at(is_last ? a.last_terminated : a.terminated, t, n),
-                                       flag_at(a.truncated, t, n), flag_at(a.masked, t, n),
-                                       truncation_code(a.on_truncation));
-  const T next_value = number_at(is_last ? a.last_after : a.after, t, n);
-  const bool has_final = a.final_values && (flags & kTruncated) != 0;
-  const T final_value = has_final ? a.final_values(t, n) : next_value;
-  const double lambda = a.lambdas ? a.lambdas[n] : a.gae_lambda;
-  return {
-      number_at(a.rewards, t, n),       number_at(a.values, t, n), next_value, final_value, flags,
-      static_cast<T>(a.gamma * lambda), static_cast<T>(a.gamma)};
-}
+  PPO_HD Backward(const View2<T>& view, std::ptrdiff_t t, std::ptrdiff_t n)
+      : data(view.data), start(view.data + place_in(view, t, n)), stride(view.stride_t) {}
 
-// GAE: `front` makes delta and c of an element, `finish` its results, from A and the A one step later.
-template <typename T>
-struct GaeElements {
-  using Arguments = GaeArguments<T>;
-  using Element = Front<true, T>;
+  PPO_HD T& operator()(int k) const { return start[-(k + 1) * stride]; }
 
-  static PPO_HD Element front(const Arguments& a, std::ptrdiff_t t, std::ptrdiff_t n) {
-    return front_at(a, t, n);
+  template <int kMost, typename Body>
+  PPO_HD void each(int first, int count, const Body& body) const {
+    each_before<kMost>(start - first * stride, stride, first, count, body);
   }
-  static PPO_HD void finish(const Arguments& a, std::ptrdiff_t t, std::ptrdiff_t n,
-                            const Element& x, T advantage, T) {
-    if (a.advantages) a.advantages(t, n) = advantage;
-    if (a.returns) a.returns(t, n) = advantage + x.value;
+  // The same, with zeros if there is no view.
+  template <int kMost, typename Body>
+  PPO_HD void each_or_zero(int first, int count, const Body& body) const {
+    if (data == nullptr) {
+      PPO_UNROLL
+      for (int k = first; k < kMost; ++k) body(k, T(0));
+    } else {
+      each<kMost>(first, count, body);
+    }
   }
 };
 
-// V-trace.
+struct BackwardFlags {
+  const void* data;
+  FlagType type;
+  std::ptrdiff_t stride;
+  std::ptrdiff_t place;
+
+  PPO_HD BackwardFlags(const FlagView& view, std::ptrdiff_t t, std::ptrdiff_t n)
+      : data(view.data), type(view.type), stride(view.stride_t), place(place_in(view, t, n)) {}
+
+  // The bits of flags as they come, where they fit; `is_set` looks at them.
+  template <int kMost, typename Body>
+  PPO_HD void each(int first, int count, const Body& body) const {
+    if (data == nullptr) {
+      PPO_UNROLL
+      for (int k = first; k < kMost; ++k) body(k, 0u);
+    } else if (type == FlagType::kByte) {
+      each_of<std::uint8_t, kMost>(first, count, body);
+    } else if (type == FlagType::kFloat) {
+      each_of<float, kMost>(first, count,
+                            [&](int k, float x) { body(k, std::bit_cast<std::uint32_t>(x)); });
+    } else if (type == FlagType::kInt32) {
+      each_of<std::uint32_t, kMost>(first, count, body);
+    } else if (type == FlagType::kInt64) {
+      each_of<std::int64_t, kMost>(first, count,
+                                   [&](int k, std::int64_t x) { body(k, x != 0 ? 1u : 0u); });
+    } else {
+      each_of<double, kMost>(first, count, [&](int k, double x) { body(k, x != 0 ? 1u : 0u); });
+    }
+  }
+  PPO_HD bool is_set(std::uint32_t bits) const {
+    return (type == FlagType::kFloat ? bits << 1 : bits) != 0;  // -0.0 is not set
+  }
+
+ private:
+  template <typename T, int kMost, typename Body>
+  PPO_HD void each_of(int first, int count, const Body& body) const {
+    each_before<kMost>(static_cast<const T*>(data) + place - first * stride, stride, first, count,
+                       body);
+  }
+};
+
+// What is read of a transition.
+template <typename T>
+struct Loaded {
+  T reward;
+  T value;
+  T next_value;
+  std::uint32_t terminated;
+  std::uint32_t truncated;
+  std::uint32_t masked;
+};
+
+// Transitions before step t of column n.
+template <typename T>
+struct TransitionsFrom {
+  Backward<const T> rewards;
+  Backward<const T> values;
+  Backward<const T> after;
+  Backward<const T> after_first;  // of k = 0, which may be the last transition of all
+  Backward<const T> final_values;
+  BackwardFlags terminated;
+  BackwardFlags terminated_first;
+  BackwardFlags truncated;
+  BackwardFlags masked;
+  std::uint8_t on_truncation;
+  T gamma;
+  T decay;
+  bool is_end;
+
+  PPO_HD TransitionsFrom(const Transitions<T>& a, std::ptrdiff_t t, std::ptrdiff_t n)
+      : rewards(a.rewards, t, n),
+        values(a.values, t, n),
+        after(a.after, t, n),
+        after_first(t == a.num_steps ? a.last_after : a.after, t, n),
+        final_values(a.final_values, t, n),
+        terminated(a.terminated, t, n),
+        terminated_first(t == a.num_steps ? a.last_terminated : a.terminated, t, n),
+        truncated(a.truncated, t, n),
+        masked(a.masked, t, n),
+        on_truncation(truncation_code(a.on_truncation)),
+        gamma(static_cast<T>(a.gamma)),
+        decay(static_cast<T>(a.gamma * (a.lambdas ? a.lambdas[n] : a.gae_lambda))),
+        is_end(t == a.num_steps) {}
+
+  // x[k] for k < count, view by view.
+  template <int kMost, typename Into>
+  PPO_HD void load(int count, Into (&x)[kMost]) const {
+    rewards.template each<kMost>(0, count, [&](int k, T y) { x[k].reward = y; });
+    values.template each_or_zero<kMost>(0, count, [&](int k, T y) { x[k].value = y; });
+    const auto set_next = [&](int k, T y) { x[k].next_value = y; };
+    after_first.template each_or_zero<1>(0, count, set_next);
+    after.template each_or_zero<kMost>(1, count, set_next);
+    const auto set_terminated = [&](int k, std::uint32_t y) { x[k].terminated = y; };
+    terminated_first.template each<1>(0, count, set_terminated);
+    terminated.template each<kMost>(1, count, set_terminated);
+    truncated.template each<kMost>(0, count, [&](int k, std::uint32_t y) { x[k].truncated = y; });
+    masked.template each<kMost>(0, count, [&](int k, std::uint32_t y) { x[k].masked = y; });
+  }
+  PPO_HD std::uint8_t flags(int k, const Loaded<T>& x) const {
+    const bool terminates =
+        k == 0 ? terminated_first.is_set(x.terminated) : terminated.is_set(x.terminated);
+    return flag_code(terminates, truncated.is_set(x.truncated), masked.is_set(x.masked),
+                     on_truncation);
+  }
+  // A truncated transition is followed by its final value.
+  PPO_HD void complete(int k, Loaded<T>& x) const {
+    if (final_values.data == nullptr) return;
+    if ((flags(k, x) & kTruncated) != 0) x.next_value = final_values(k);
+  }
+  // Before importance weights.
+  PPO_HD Front<true, T> front(int k, const Loaded<T>& x) const {
+    return {x.reward, x.value, x.next_value, x.next_value, flags(k, x), decay, gamma};
+  }
+};
+
+template <typename T>
+struct Results {
+  T first;
+  T second;
+};
+
+// A lane without a step has an element that hands on everything.
+
+template <typename T>
+struct GaeElements {
+  using Arguments = GaeArguments<T>;
+  using Loaded = ppo::Loaded<T>;
+
+  struct Element {
+    T value = T(0);
+    T delta = T(0);
+    T coefficient = T(1);
+  };
+  struct From {
+    TransitionsFrom<T> transitions;
+    Backward<T> first;   // advantages
+    Backward<T> second;  // returns
+
+    PPO_HD From(const Arguments& a, std::ptrdiff_t t, std::ptrdiff_t n)
+        : transitions(a, t, n), first(a.advantages, t, n), second(a.returns, t, n) {}
+  };
+
+  template <int kMost>
+  static PPO_HD void load(const From& from, int count, Loaded (&x)[kMost]) {
+    from.transitions.load(count, x);
+  }
+  static PPO_HD void complete(const From& from, int k, Loaded& x) {
+    from.transitions.complete(k, x);
+  }
+  static PPO_HD Element front(const From& from, int k, const Loaded& x) {
+    const Front<true, T> front = from.transitions.front(k, x);
+    return {front.value, front.delta(), front.coefficient};
+  }
+  static PPO_HD Results<T> finish(const From&, int, const Element& x, T advantage, T) {
+    return {advantage, advantage + x.value};
+  }
+};
+
 template <typename T>
 struct VtraceElements {
   using Arguments = VtraceArguments<T>;
 
+  struct Loaded : ppo::Loaded<T> {
+    T log_rho;
+  };
   struct Element {
-    Front<true, T> front;
-    T rho;
-    T reward;
-    T coefficient;
-    PPO_HD T delta() const { return front.masked ? T(0) : weighted; }
-    T weighted;
+    T value = T(0);
+    T after = T(0);
+    T reward = T(0);
+    T rho = T(0);
+    T delta = T(0);
+    T coefficient = T(1);
+    bool masked = false;
+  };
+  struct From {
+    TransitionsFrom<T> transitions;
+    Backward<const T> log_rhos;
+    Backward<const T> next_values;
+    Backward<T> first;   // vs
+    Backward<T> second;  // policy-gradient advantages
+    T rho_clip;
+    T c_clip;
+    T pg_rho_clip;
+
+    PPO_HD From(const Arguments& a, std::ptrdiff_t t, std::ptrdiff_t n)
+        : transitions(a, t, n),
+          log_rhos(a.log_rhos, t, n),
+          next_values(a.next_values, t, n),
+          first(a.vs, t, n),
+          second(a.pg_advantages, t, n),
+          rho_clip(static_cast<T>(a.rho_clip)),
+          c_clip(static_cast<T>(a.c_clip)),
+          pg_rho_clip(static_cast<T>(a.pg_rho_clip)) {}
   };
 
-  static PPO_HD Element front(const Arguments& a, std::ptrdiff_t t, std::ptrdiff_t n) {
-    const Front<true, T> x = front_at(a, t, n);
-    const T rho = math::exp(a.log_rhos(t, n));
-    const T scaled = x.coefficient * clipped_weight(rho, static_cast<T>(a.c_clip));
-    return {x, rho, a.rewards(t, n), x.coefficient < T(0) ? kCut<T> : scaled,
-            clipped_weight(rho, static_cast<T>(a.rho_clip)) * x.error};
+  template <int kMost>
+  static PPO_HD void load(const From& from, int count, Loaded (&x)[kMost]) {
+    from.transitions.load(count, x);
+    from.log_rhos.template each<kMost>(0, count, [&](int k, T y) { x[k].log_rho = y; });
   }
-  static PPO_HD void finish(const Arguments& a, std::ptrdiff_t t, std::ptrdiff_t n,
-                            const Element& x, T correction, T later) {
-    a.vs(t, n) = x.front.value + correction;
+  static PPO_HD void complete(const From& from, int k, Loaded& x) {
+    from.transitions.complete(k, x);
+  }
+  static PPO_HD Element front(const From& from, int k, const Loaded& x) {
+    const Front<true, T> front = from.transitions.front(k, x);
+    const T rho = math::exp(x.log_rho);
+    const T scaled = front.coefficient * clipped_weight(rho, from.c_clip);
+    const T weighted = clipped_weight(rho, from.rho_clip) * front.error;
+    return {front.value,
+            front.after,
+            x.reward,
+            rho,
+            front.masked ? T(0) : weighted,
+            front.coefficient < T(0) ? kCut<T> : scaled,
+            front.masked};
+  }
+  static PPO_HD Results<T> finish(const From& from, int k, const Element& x, T correction,
+                                  T later) {
     // Within an episode vs_{t+1} follows; at its end, and at the end of the data, V'.
-    const bool ends = x.coefficient < T(0) || t + 1 == a.num_steps;
-    const T next_vs = ends ? x.front.after : a.next_values(t, n) + later;
-    const T error = td_error(x.reward, static_cast<T>(a.gamma), next_vs, x.front.value);
-    const T advantage = clipped_weight(x.rho, static_cast<T>(a.pg_rho_clip)) * error;
-    a.pg_advantages(t, n) = x.front.masked ? T(0) : advantage;
+    const bool ends = x.coefficient < T(0) || (k == 0 && from.transitions.is_end);
+    const T next_vs = ends ? x.after : from.next_values(k) + later;
+    const T error = td_error(x.reward, from.transitions.gamma, next_vs, x.value);
+    const T advantage = clipped_weight(x.rho, from.pg_rho_clip) * error;
+    return {x.value + correction, x.masked ? T(0) : advantage};
   }
 };
 

@@ -52,6 +52,9 @@ PPO_HD double carried_out(const Summary& stretch, double carry) {
   return stretch.c == 0 ? stretch.b : carried;
 }
 
+// The summary of the stretch that has handed on nothing yet.
+inline constexpr Summary kNothing = {0, 1};
+
 // The summary of one stretch and the one behind it.
 PPO_HD Summary joined(const Summary& first, const Summary& later) {
   return {carried_out(first, later.b), first.c == 0 ? 0 : first.c * later.c};

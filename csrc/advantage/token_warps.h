@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "advantage/warps.h"
+#include "advantage/row_warps.h"
 
 namespace ppo::inline PPO_ISA {
 
@@ -28,77 +28,107 @@ template <typename T>
 struct TokenElements {
   using Arguments = TokenArguments<T>;
 
+  struct Loaded {
+    T reward;
+    T value;
+    std::uint32_t counted;
+  };
+  // delta and coefficient are known once the value behind is.
   struct Element {
     T reward = T(0);
     T value = T(0);
     T decay = T(0);
     T bootstrap = T(0);  // V behind the last token of a sequence
+    T delta = T(0);
+    T coefficient = T(1);
     bool counted = false;
     bool is_last = false;
   };
 
-  static PPO_HD Element front(const Arguments& a, std::ptrdiff_t t, std::ptrdiff_t n) {
-    const std::ptrdiff_t sequence = sequence_of(a, t, n);
+  struct From {
+    const Arguments& arguments;
+    std::ptrdiff_t t;
+    std::ptrdiff_t n;
+    Backward<const T> rewards;
+    Backward<const T> values;
+    BackwardFlags mask;
+    Backward<T> first;   // advantages
+    Backward<T> second;  // returns
+
+    PPO_HD From(const Arguments& a, std::ptrdiff_t t_, std::ptrdiff_t n_)
+        : arguments(a),
+          t(t_),
+          n(n_),
+          rewards(a.rewards, t, n),
+          values(a.values, t, n),
+          mask(a.mask, t, n),
+          first(a.advantages, t, n),
+          second(a.returns, t, n) {}
+  };
+
+  template <int kMost>
+  static PPO_HD void load(const From& from, int count, Loaded (&x)[kMost]) {
+    from.rewards.template each<kMost>(0, count, [&](int k, T y) { x[k].reward = y; });
+    from.values.template each<kMost>(0, count, [&](int k, T y) { x[k].value = y; });
+    from.mask.template each<kMost>(0, count, [&](int k, std::uint32_t y) { x[k].counted = y; });
+  }
+  static PPO_HD void complete(const From&, int, const Loaded&) {}
+  static PPO_HD Element front(const From& from, int k, const Loaded& loaded) {
+    const Arguments& a = from.arguments;
+    const std::ptrdiff_t t = from.t - 1 - k;
+    const std::ptrdiff_t sequence = sequence_of(a, t, from.n);
     Element x;
-    x.reward = a.rewards(t, n);
-    x.value = a.values(t, n);
-    x.counted = flag_at(a.mask, t, n);
+    x.reward = loaded.reward;
+    x.value = loaded.value;
+    x.counted = from.mask.is_set(loaded.counted);
     x.is_last = t + 1 == (a.starts ? a.starts[sequence + 1] : a.num_steps);
     x.decay = static_cast<T>(a.gamma * (a.lambdas ? a.lambdas[sequence] : a.gae_lambda));
     if (x.is_last) x.bootstrap = a.bootstrap[sequence];
     return x;
   }
-  static PPO_HD void finish(const Arguments& a, std::ptrdiff_t t, std::ptrdiff_t n,
-                            const Element& x, T advantage) {
+  static PPO_HD Results<T> finish(const From&, int, const Element& x, T advantage, T) {
     const T counted = x.counted ? advantage : T(0);
-    a.advantages(t, n) = counted;
-    a.returns(t, n) = counted + x.value;
+    return {counted, counted + x.value};
   }
 };
+
+template <typename T>
+using TokenSteps = LaneSteps<TokenElements<T>, kRowSteps>;
 
 // What a token does to the value carried past it.
 template <typename T>
 PPO_HD Summary value_step(const typename TokenElements<T>::Element& x, bool skip) {
   if (x.counted) return {static_cast<double>(x.value), 0};
   if (!skip) return {0, 0};
-  return x.is_last ? Summary{static_cast<double>(x.bootstrap), 0} : Summary{0, 1};
+  return x.is_last ? Summary{static_cast<double>(x.bootstrap), 0} : kNothing;
 }
 
-// The value behind this lane's token; `carried`, that behind all 32, becomes that of the first.
-template <typename T, typename Warp>
-PPO_HD T value_behind(const Warp& warp, const typename TokenElements<T>::Element& x, bool is_step,
-                      bool skip, double& carried) {
-  const Summary own = is_step ? value_step<T>(x, skip) : Summary{0, 1};
-  const double from = carried_out(warp.scan(own, JoinBackward()), carried);
-  const double next = behind(warp, from, carried);
-  carried = warp.of(from, kLastLane);
-  return x.is_last ? x.bootstrap : static_cast<T>(next);
-}
-
-template <typename T, typename Warp>
-PPO_HD Summary token_value_summary(const TokenArguments<T>& a, const Share& share,
-                                   const Warp& warp) {
-  Summary all = {0, 1};
-  each_steps_of_lanes<TokenElements<T>>(
-      a, share, warp, [&](std::ptrdiff_t, bool is_step, const auto& x) {
-        const Summary own = is_step ? value_step<T>(x, a.skip) : Summary{0, 1};
-        all = joined(warp.of(warp.scan(own, JoinBackward()), kLastLane), all);
-      });
+// What the tokens of a lane do to it.
+template <typename T>
+PPO_HD Summary value_summary(const TokenSteps<T>& tokens, bool skip) {
+  Summary all = kNothing;
+  PPO_UNROLL
+  for (int k = 0; k < kRowSteps; ++k) {
+    if (k < tokens.steps.count) all = joined(value_step<T>(tokens.elements[k], skip), all);
+  }
   return all;
 }
 
-// Calls body(t, is_step, element, delta, coefficient) for the tokens of a share, `value` being that behind its last.
-template <typename T, typename Warp, typename Body>
-PPO_HD void each_tokens_of_lanes(const TokenArguments<T>& a, const Share& share, double value,
-                                 const Warp& warp, const Body& body) {
-  each_steps_of_lanes<TokenElements<T>>(
-      a, share, warp, [&](std::ptrdiff_t t, bool is_step, const auto& x) {
-        const T after = value_behind<T>(warp, x, is_step, a.skip, value);
-        const TokenRule<T> rule(a.skip, static_cast<T>(a.gamma), x.decay);
-        const T delta = is_step ? rule.delta(x.counted, x.reward, after, x.value) : T(0);
-        const T coefficient = is_step ? rule.coefficient(x.counted) : T(1);
-        body(t, is_step, x, delta, x.is_last ? kCut<T> : coefficient);
-      });
+// delta and coefficient of the tokens of a lane; `value`, that behind all lanes, becomes that of the first token.
+template <typename T, typename Warp>
+PPO_HD void set_deltas(const TokenArguments<T>& a, const Warp& warp, TokenSteps<T>& tokens,
+                       double& value) {
+  double next = carry_into_lane(warp, value_summary(tokens, a.skip), value);
+  PPO_UNROLL
+  for (int k = 0; k < kRowSteps; ++k) {
+    if (k >= tokens.steps.count) continue;
+    auto& x = tokens.elements[k];
+    const T after = x.is_last ? x.bootstrap : static_cast<T>(next);
+    const TokenRule<T> rule(a.skip, static_cast<T>(a.gamma), x.decay);
+    x.delta = rule.delta(x.counted, x.reward, after, x.value);
+    x.coefficient = x.is_last ? kCut<T> : rule.coefficient(x.counted);
+    next = carried_out(value_step<T>(x, a.skip), next);
+  }
 }
 
 // The three passes of a warp, the first two only where there are several parts.
@@ -107,34 +137,35 @@ template <typename T, typename Warp>
 PPO_HD void summarize_token_values(const TokenArguments<T>& a, const Cut& cut, const Share& share,
                                    const Warp& warp, Summary* values) {
   if (share.part == 0) return;
-  const Summary summary = token_value_summary(a, share, warp);
-  if (warp.lane() == 0) values[share.n * cut.parts + share.part] = summary;
+  Summary all = kNothing;
+  each_round<TokenElements<T>>(a, share, warp, [&](const TokenSteps<T>& tokens) {
+    all = joined(warp.total(value_summary(tokens, a.skip), JoinBackward()), all);
+  });
+  if (warp.lane() == 0) values[share.n * cut.parts + share.part] = all;
 }
 
 template <typename T, typename Warp>
 PPO_HD void summarize_tokens(const TokenArguments<T>& a, const Cut& cut, const Share& share,
                              const Warp& warp, const Summary* values, Summary* summaries) {
   if (share.part == 0) return;
-  const double value = carry_into_row(values, cut.parts, share, warp);
-  Summary all = {0, 1};
-  each_tokens_of_lanes(a, share, value, warp,
-                       [&](std::ptrdiff_t, bool, const auto&, T delta, T coefficient) {
-                         const Summary own = summary_of(delta, coefficient);
-                         all = joined(warp.of(warp.scan(own, JoinBackward()), kLastLane), all);
-                       });
+  double value = carry_into_row(cut, values, share, warp);
+  Summary all = kNothing;
+  each_round<TokenElements<T>>(a, share, warp, [&](TokenSteps<T>&& tokens) {
+    set_deltas(a, warp, tokens, value);
+    all = joined(warp.total(tokens.summary(), JoinBackward()), all);
+  });
   if (warp.lane() == 0) summaries[share.n * cut.parts + share.part] = all;
 }
 
 template <typename T, typename Warp>
 PPO_HD void compute_tokens(const TokenArguments<T>& a, const Cut& cut, const Share& share,
                            const Warp& warp, const Summary* values, const Summary* summaries) {
-  const double value = carry_into_row(values, cut.parts, share, warp);
-  double carry = carry_into_row(summaries, cut.parts, share, warp);
-  each_tokens_of_lanes(a, share, value, warp,
-                       [&](std::ptrdiff_t t, bool is_step, const auto& x, T delta, T coefficient) {
-                         const T advantage = advance(warp, delta, coefficient, cut.in_order, carry);
-                         if (is_step) TokenElements<T>::finish(a, t, share.n, x, advantage);
-                       });
+  double value = carry_into_row(cut, values, share, warp);
+  double carry = carry_into_row(cut, summaries, share, warp);
+  each_round<TokenElements<T>>(a, share, warp, [&](TokenSteps<T>&& tokens) {
+    set_deltas(a, warp, tokens, value);
+    tokens.finish(a, carry_into<T>(warp, tokens, cut.in_order, carry));
+  });
 }
 
 }  // namespace ppo::inline PPO_ISA

@@ -38,6 +38,16 @@ def advantages(dtype):
     )
 
 
+def tiles():
+    # Blocks with three tiles, of which the third takes the memory of the first.
+    rewards, values = draw(300, 2020), draw(300, 2020)
+    ends = {
+        "terminated": torch.zeros(300, 2020, dtype=torch.bool).to(DEVICE),
+        "last_values": draw(2020),
+    }
+    ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, **ends)
+
+
 def policies_and_losses(size, dtype):
     dims = 3
     first, log_std = draw(size, dims, dtype=dtype), draw(dims, dtype=dtype)
@@ -99,6 +109,7 @@ def main():
         advantages(dtype)
         for size in SIZES:
             policies_and_losses(size, dtype)
+    tiles()
     environments()
 
 

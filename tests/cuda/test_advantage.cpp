@@ -12,10 +12,20 @@ namespace {
 
 using ppo::Cut;
 
+enum class How { kAsCut, kInOrder, kManyTiles };
+
+// Whether the bits are those of the CPU.
 template <typename Arguments>
-void run_on_device(const Arguments& arguments, const Cut& cut) {
+bool run_on_device(const Arguments& arguments, bool along_time, How how) {
+  Cut cut = ppo::cut_of(arguments, along_time, how == How::kInOrder);
+  if (how == How::kManyTiles) {  // as where there are thousands of columns
+    cut.parts = 1;
+    cut.part_steps = arguments.num_steps;
+    cut.block_warps = 3;
+  }
   std::vector<char> scratch(static_cast<std::size_t>(ppo::cuda::scratch_bytes(cut)));
   CHECK(ppo::cuda::start(arguments, cut, scratch.data(), nullptr) == cudaSuccess);
+  return cut.is_serial();
 }
 
 // Random transitions [T, N] in either layout.
@@ -79,9 +89,8 @@ void check_equal(const std::vector<T>& found, const std::vector<T>& expected, bo
 }
 
 template <typename T>
-void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, bool in_order) {
+void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, How how) {
   const Data<T> data(steps, columns, batch_major);
-  const Cut cut = ppo::cut_of(steps, columns, batch_major, in_order);
   const std::size_t size = data.rewards.size();
   const T unwritten = static_cast<T>(-12345);
   std::vector<T> found[2] = {std::vector<T>(size, unwritten), std::vector<T>(size, unwritten)};
@@ -94,9 +103,7 @@ void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, bool 
   ppo::run_transitions(gae, batch_major, true);
   gae.advantages = data.view(found[0].data());
   gae.returns = data.view(found[1].data());
-  run_on_device(gae, cut);
-  // Columns in one part are in order anyway.
-  const bool exactly = in_order || (cut.parts == 1 && !cut.along_time);
+  bool exactly = run_on_device(gae, batch_major, how);
   for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
 
   ppo::VtraceArguments<T> vtrace;
@@ -110,19 +117,21 @@ void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, bool 
   ppo::run_transitions(vtrace, batch_major, true);
   vtrace.vs = data.view(found[0].data());
   vtrace.pg_advantages = data.view(found[1].data());
-  run_on_device(vtrace, cut);
+  exactly = run_on_device(vtrace, batch_major, how);
   for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
 }
 
 }  // namespace
 
 int main() {
+  // Rows in one round and in several parts, aligned and not; columns in one tile, in two, and in several parts.
   for (bool batch_major : {false, true}) {
-    for (std::ptrdiff_t steps : {1, 33, 150}) {
-      for (std::ptrdiff_t columns : {1, 35}) {
-        for (bool in_order : {false, true}) {
-          check<float>(steps, columns, batch_major, in_order);
-          check<double>(steps, columns, batch_major, in_order);
+    for (std::ptrdiff_t steps : {1, 33, 150, 516}) {
+      for (std::ptrdiff_t columns : {2, 35}) {
+        for (How how : {How::kAsCut, How::kInOrder, How::kManyTiles}) {
+          if (how == How::kManyTiles && (batch_major || steps == 1 || columns == 2)) continue;
+          check<float>(steps, columns, batch_major, how);
+          check<double>(steps, columns, batch_major, how);
         }
       }
     }

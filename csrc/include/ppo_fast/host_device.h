@@ -3,6 +3,7 @@
 // PPO_HD   a formula: compiled for the host and, by nvcc, for the device; always inlined, so that no
 //          copy of it made for one instruction set can be called by another (see isa.h).
 // PPO_HD_CALL  likewise, but the compiler decides what is inlined; for code in `namespace PPO_ISA`.
+// PPO_UNROLL  before a loop over an array that a GPU has to keep in registers.
 // PPO_ISA  the instruction set that this translation unit is compiled for: generic, avx2 or avx512.
 //          Headers used by kernels put their code into `namespace ppo::inline PPO_ISA`.
 #pragma once
@@ -18,6 +19,12 @@
 
 #ifndef PPO_HD_CALL
 #define PPO_HD_CALL
+#endif
+
+#if defined(__CUDA_ARCH__)
+#define PPO_UNROLL _Pragma("unroll")
+#else
+#define PPO_UNROLL
 #endif
 
 #ifndef PPO_ISA

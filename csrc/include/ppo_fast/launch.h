@@ -1,5 +1,5 @@
-// Work on a stream of a CUDA device: a body for each of a number of items, for each of a number of warps, or for one
-// block. Nothing here waits for the device or allocates, so that all of it may be captured in a graph.
+// Work on a stream of a CUDA device: a body for each of a number of items, of warps or of blocks, or for one block.
+// Nothing here waits for the device or allocates, so that all of it may be captured in a graph.
 //
 // Bodies are PPO_HD functors. tests/cuda/ppo_fast/launch.h stands in for this header where they run without a GPU.
 #pragma once
@@ -17,6 +17,7 @@ inline constexpr int kLanes = 32;
 inline constexpr int kWarpsPerBlock = 4;
 inline constexpr int kThreads = kWarpsPerBlock * kLanes;
 inline constexpr int kBlockWarps = 32;  // of in_one_block
+inline constexpr int kMostBlockThreads = 16 * kLanes;
 
 // 32 lanes in step. The host's half of each function is never called: nvcc wants one, because bodies have one.
 class Warp {
@@ -57,6 +58,41 @@ class Warp {
   }
 };
 
+// Warps that wait for each other and share memory.
+class Block {
+ public:
+  PPO_HD int lane() const { return Warp().lane(); }
+  PPO_HD int warp() const {
+#ifdef __CUDA_ARCH__
+    return static_cast<int>(threadIdx.x) / kLanes;
+#else
+    return 0;
+#endif
+  }
+  PPO_HD int warps() const {
+#ifdef __CUDA_ARCH__
+    return static_cast<int>(blockDim.x) / kLanes;
+#else
+    return 1;
+#endif
+  }
+  // Holds whatever it does when a block starts.
+  PPO_HD void* memory() const {
+#ifdef __CUDA_ARCH__
+    extern __shared__ double2 block_memory[];
+    return block_memory;
+#else
+    return nullptr;
+#endif
+  }
+  // For all lanes of all warps; each sees what the others wrote before.
+  PPO_HD void wait() const {
+#ifdef __CUDA_ARCH__
+    __syncthreads();
+#endif
+  }
+};
+
 template <typename Body>
 __global__ void __launch_bounds__(kThreads)
     warps_kernel(const __grid_constant__ Body body, const std::ptrdiff_t warps) {
@@ -70,6 +106,12 @@ __global__ void __launch_bounds__(kThreads)
     items_kernel(const __grid_constant__ Body body, const std::ptrdiff_t size) {
   const std::ptrdiff_t i = static_cast<std::ptrdiff_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i < size) body(i);
+}
+
+template <typename Body>
+__global__ void __launch_bounds__(kMostBlockThreads)
+    blocks_kernel(const __grid_constant__ Body body) {
+  body(static_cast<std::ptrdiff_t>(blockIdx.x), Block());
 }
 
 template <typename Body>
@@ -89,6 +131,16 @@ template <typename Body>
 cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t stream, const Body& body) {
   if (warps == 0) return cudaSuccess;
   warps_kernel<<<blocks_of(warps, kWarpsPerBlock), kThreads, 0, stream>>>(body, warps);
+  return cudaGetLastError();
+}
+
+// body(b, block) by all lanes of block b, for b < blocks; each has so many warps, at most 16, and so many bytes of memory.
+template <typename Body>
+cudaError_t for_each_block(std::ptrdiff_t blocks, int warps, std::size_t bytes, cudaStream_t stream,
+                           const Body& body) {
+  if (blocks == 0) return cudaSuccess;
+  blocks_kernel<<<blocks_of(blocks, 1), static_cast<unsigned>(warps * kLanes), bytes, stream>>>(
+      body);
   return cudaGetLastError();
 }
 

@@ -65,6 +65,24 @@ class Warp {
   int lane_;
 };
 
+class Block {
+ public:
+  Block(std::barrier<>& barrier, void* memory, int warps, int thread)
+      : barrier_(&barrier), memory_(memory), warps_(warps), thread_(thread) {}
+
+  int lane() const { return thread_ % kLanes; }
+  int warp() const { return thread_ / kLanes; }
+  int warps() const { return warps_; }
+  void* memory() const { return memory_; }
+  void wait() const { barrier_->arrive_and_wait(); }
+
+ private:
+  std::barrier<>* barrier_;
+  void* memory_;
+  int warps_;
+  int thread_;
+};
+
 template <typename Body>
 cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t, const Body& body) {
   Exchange exchange;
@@ -75,6 +93,25 @@ cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t, const Body& body) 
     });
   }
   for (std::thread& lane : lanes) lane.join();
+  return cudaSuccess;
+}
+
+template <typename Body>
+cudaError_t for_each_block(std::ptrdiff_t blocks, int warps, std::size_t bytes, cudaStream_t,
+                           const Body& body) {
+  std::barrier<> barrier(warps * kLanes);
+  std::vector<std::max_align_t> memory(bytes / sizeof(std::max_align_t) + 1);
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < warps * kLanes; ++thread) {
+    threads.emplace_back([&, thread] {
+      const Block block(barrier, memory.data(), warps, thread);
+      for (std::ptrdiff_t b = 0; b < blocks; ++b) {
+        body(b, block);
+        block.wait();  // the next block has the same memory
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
   return cudaSuccess;
 }
 
