@@ -104,6 +104,51 @@ def test_parameters_are_views_of_one_tensor(make):
     assert_one_flat_tensor(learner)
 
 
+def steps_of(learner):
+    """Steps that Adam has counted."""
+    (state,) = learner.state()["optimizer"]["state"].values()
+    return int(state["step"])
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_what_torch_itself_loads_is_learned_on_from(assign, make):
+    # With `assign` the parameters are others, and so are the moments that an optimiser loads.
+    learner, source = make(), make(seed=1)
+    rollout = random_rollout(source)
+    source.epoch(rollout, np.arange(SAMPLES), LOSS, STEP)
+    state = copy.deepcopy(source.state())
+    learner.model.load_state_dict(state["model"], assign=assign)
+    learner._optimizer.load_state_dict(state["optimizer"])
+    assert_one_flat_tensor(learner)
+    assert_same_parameters(parameters(learner), parameters(source))
+    np.testing.assert_array_equal(learner.values(rollout.obs[0]), source.values(rollout.obs[0]))
+    for each in (learner, source):
+        each.keep_old_policy(rollout)
+        each.epoch(rollout, np.arange(SAMPLES), LOSS, STEP)
+    assert steps_of(learner) == steps_of(source) == 2
+    assert_same_parameters(parameters(learner), parameters(source))
+
+
+def test_a_copy_of_the_model_is_a_module_of_its_own(make):
+    learner = make()
+    twin = copy.deepcopy(learner.model)
+    twin.double().load_state_dict(make(seed=1).model.state_dict())
+    assert {p.dtype for p in twin.parameters()} == {torch.float64}
+    assert_same_parameters(parameters(learner), parameters(make()))
+
+
+def test_networks_are_float32_whatever_the_default(make):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        learner = make()
+        rollout = random_rollout(learner)
+        learner.epoch(rollout, np.arange(SAMPLES), LOSS, STEP)
+    finally:
+        torch.set_default_dtype(before)
+    assert {p.dtype for p in learner.model.parameters()} == {torch.float32}
+
+
 def test_steps_move_the_model_after_load_state(make):
     # Were the views broken, the optimiser would move memory that the model no longer reads.
     learner = make()

@@ -64,6 +64,15 @@ void activate_by(std::ptrdiff_t rows, std::ptrdiff_t columns, float* x) {
   }
 }
 
+void activate_tanh(std::ptrdiff_t rows, std::ptrdiff_t columns, float* x) {
+  for (std::ptrdiff_t r = 0; r < rows; ++r) {
+    float* row = x + r * kBlock;
+    for (std::ptrdiff_t i = 0; i < columns; i += kVectorSize<float>) {
+      at(row + i) = Tanh::value(load(row + i));
+    }
+  }
+}
+
 void activate_silu(std::ptrdiff_t rows, std::ptrdiff_t columns, float* x, float* derivative) {
   for (std::ptrdiff_t r = 0; r < rows; ++r) {
     float* row = x + r * kBlock;
@@ -81,7 +90,7 @@ void activate_silu(std::ptrdiff_t rows, std::ptrdiff_t columns, float* x, float*
 void activate(Activation activation, std::ptrdiff_t rows, std::ptrdiff_t columns, float* x) {
   switch (activation) {
     case Activation::kTanh:
-      return activate_by<Tanh>(rows, columns, x);
+      return activate_tanh(rows, columns, x);
     case Activation::kRelu:
       return activate_by<Relu>(rows, columns, x);
     case Activation::kElu:

@@ -2,11 +2,12 @@
 // product of matmul.h runs along the inputs of a layer instead: a narrow one has too few of them, or wants them
 // as rows of samples first, which costs more than the few sums that they are for.
 //
-// Chain l of a sum is over the samples l, l + 16, ..; chains are added up at last, in one order: results do not
-// depend on how wide vectors are.
+// A block's samples are added up in 16 lanes, l, l + 16, .., and these in kChains, which are added up at last:
+// results do not depend on how wide vectors are.
 #pragma once
 
 #include <cstddef>
+#include <type_traits>
 
 #include "learner/network.h"
 #include "support/transpose.h"
@@ -14,7 +15,41 @@
 
 namespace ppo::inline PPO_ISA {
 
-// c[m][n][chain] = sum over samples of a[m][sample] b[n][sample]; with `adds`, the sum starts from c.
+constexpr std::ptrdiff_t kSumLanes = 16;
+constexpr std::ptrdiff_t kSumVectors = kSumLanes / kVectorSize<float>;
+
+// to[p] = lanes p, p + 4, p + 8 and p + 12 of a sum; with `adds`, to + those.
+PPO_HD void fold(const Vector<float>* sum, bool adds, float* to) {
+  static_assert(kChains == 4 && kSumLanes == 16);
+#if defined(__GNUC__)
+  typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+#if defined(__AVX512F__)
+  constexpr __mmask8 kAll = 0xf;  // without a mask, GCC 12 warns of what it does not read
+  const auto four = [sum](auto k) -> Four {
+    return _mm512_maskz_extractf32x4_ps(kAll, sum[0], decltype(k)::value);
+  };
+  const Four all =
+      (four(std::integral_constant<int, 0>()) + four(std::integral_constant<int, 1>())) +
+      (four(std::integral_constant<int, 2>()) + four(std::integral_constant<int, 3>()));
+#elif defined(__AVX__)
+  const auto halves = [](const __m256& x) -> Four {
+    return _mm256_castps256_ps128(x) + _mm256_extractf128_ps(x, 1);
+  };
+  const Four all = halves(sum[0]) + halves(sum[1]);
+#else
+  const Four all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+#endif
+  Four& place = *reinterpret_cast<Four*>(to);
+  place = adds ? place + all : all;
+#else
+  for (std::ptrdiff_t p = 0; p < kChains; ++p) {
+    const float all = (sum[p] + sum[p + 4]) + (sum[p + 8] + sum[p + 12]);
+    to[p] = adds ? to[p] + all : all;
+  }
+#endif
+}
+
+// c[m][n][chain] = sum over samples of a[m][sample] b[n][sample]; with `adds`, c + the sum.
 struct Dots {
   std::ptrdiff_t rows = 0;
   std::ptrdiff_t columns = 0;
@@ -24,38 +59,35 @@ struct Dots {
   bool adds = false;
 };
 
-// M rows and N columns, in the chains of one vector.
 template <int M, int N>
-PPO_HD void dots_block(const Dots& d, std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t chain) {
+PPO_HD void dots_block(const Dots& d, std::ptrdiff_t m, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t kSize = kVectorSize<float>;
   const float* a = d.a + m * kBlock;
   const float* b = d.b + n * kBlock;
-  float* c = d.c + (m * d.columns + n) * kChains + chain;
-  Vector<float> sum[M][N];
+  Vector<float> sum[M][N][kSumVectors] = {};
+  for (std::ptrdiff_t s = 0; s < kBlock; s += kSumLanes) {
+    for (std::ptrdiff_t k = 0; k < kSumVectors; ++k) {
+      Vector<float> x[N];
+      for (int j = 0; j < N; ++j) x[j] = load(b + j * kBlock + s + k * kSize);
+      for (int i = 0; i < M; ++i) {
+        const Vector<float> y = load(a + i * kBlock + s + k * kSize);
+        for (int j = 0; j < N; ++j) sum[i][j][k] = multiply_add(y, x[j], sum[i][j][k]);
+      }
+    }
+  }
   for (int i = 0; i < M; ++i) {
     for (int j = 0; j < N; ++j) {
-      sum[i][j] = d.adds ? load(c + (i * d.columns + j) * kChains) : Vector<float>{};
+      fold(sum[i][j], d.adds, d.c + ((m + i) * d.columns + n + j) * kChains);
     }
-  }
-  for (std::ptrdiff_t s = chain; s < kBlock; s += kChains) {
-    Vector<float> x[N];
-    for (int j = 0; j < N; ++j) x[j] = load(b + j * kBlock + s);
-    for (int i = 0; i < M; ++i) {
-      const Vector<float> y = load(a + i * kBlock + s);
-      for (int j = 0; j < N; ++j) sum[i][j] = multiply_add(y, x[j], sum[i][j]);
-    }
-  }
-  for (int i = 0; i < M; ++i) {
-    for (int j = 0; j < N; ++j) at(c + (i * d.columns + j) * kChains) = sum[i][j];
   }
 }
 
 template <int N>
 void dots_columns(const Dots& d, std::ptrdiff_t n) {
-  for (std::ptrdiff_t chain = 0; chain < kChains; chain += kVectorSize<float>) {
-    std::ptrdiff_t m = 0;
-    for (; m + 2 <= d.rows; m += 2) dots_block<2, N>(d, m, n, chain);
-    if (m < d.rows) dots_block<1, N>(d, m, n, chain);
-  }
+  constexpr int M = kSumVectors == 1 ? 2 : 1;  // what the registers hold
+  std::ptrdiff_t m = 0;
+  for (; m + M <= d.rows; m += M) dots_block<M, N>(d, m, n);
+  if (m < d.rows) dots_block<1, N>(d, m, n);
 }
 
 inline void dots(const Dots& d) {
@@ -64,14 +96,18 @@ inline void dots(const Dots& d) {
   for (; n < d.columns; ++n) dots_columns<1>(d, n);
 }
 
-// c[m][chain] = sum over samples of a[m][sample]; with `adds`, the sum starts from c.
+// c[m][chain] = sum over samples of a[m][sample]; with `adds`, c + the sum.
 inline void add_samples(std::ptrdiff_t rows, const float* a, bool adds, float* c) {
+  constexpr std::ptrdiff_t kSize = kVectorSize<float>;
   for (std::ptrdiff_t m = 0; m < rows; ++m, a += kBlock, c += kChains) {
-    for (std::ptrdiff_t chain = 0; chain < kChains; chain += kVectorSize<float>) {
-      Vector<float> sum = adds ? load(c + chain) : Vector<float>{};
-      for (std::ptrdiff_t s = chain; s < kBlock; s += kChains) sum += load(a + s);
-      at(c + chain) = sum;
+    Vector<float> sum[kSumVectors];
+    for (std::ptrdiff_t k = 0; k < kSumVectors; ++k) {
+      sum[k] = load(a + k * kSize);
+      for (std::ptrdiff_t s = kSumLanes; s < kBlock; s += kSumLanes) {
+        sum[k] += load(a + s + k * kSize);
+      }
     }
+    fold(sum, adds, c);
   }
 }
 
@@ -79,29 +115,23 @@ inline void add_samples(std::ptrdiff_t rows, const float* a, bool adds, float* c
 inline void add_chains(const float* from, std::ptrdiff_t stride, std::ptrdiff_t count,
                        std::ptrdiff_t rows, float* to) {
   constexpr std::ptrdiff_t kRows = 64;
-  constexpr std::ptrdiff_t kParts = 4;
-  static_assert(kChains == 4 * kParts);
-  alignas(64) float chains[kRows * kChains];
-  float by_row[kRows * kParts];
-  float by_part[kParts * kRows];
+  float by_row[kRows * kChains];
+  float by_chain[kChains * kRows];
   for (std::ptrdiff_t first = 0; first < rows; first += kRows) {
     const std::ptrdiff_t size = rows - first < kRows ? rows - first : kRows;
-    for (std::ptrdiff_t i = 0; i < size * kChains; i += kVectorSize<float>) {
-      const float* x = from + first * kChains + i;
-      Vector<float> sum = load(x);
-      for (std::ptrdiff_t c = 1; c < count; ++c) sum += load(x + c * stride);
-      at(chains + i) = sum;
+    const float* x = from + first * kChains;
+    PPO_INDEPENDENT
+    for (std::ptrdiff_t i = 0; i < size * kChains; ++i) by_row[i] = x[i];
+    for (std::ptrdiff_t c = 1; c < count; ++c) {
+      x += stride;
+      PPO_INDEPENDENT
+      for (std::ptrdiff_t i = 0; i < size * kChains; ++i) by_row[i] += x[i];
     }
-    for (std::ptrdiff_t r = 0; r < size; ++r) {
-      const float* x = chains + r * kChains;
-      for (std::ptrdiff_t p = 0; p < kParts; ++p) {
-        by_row[r * kParts + p] = (x[p] + x[p + 4]) + (x[p + 8] + x[p + 12]);
-      }
-    }
-    transpose(by_row, kParts, size, kParts, by_part, kRows);
+    transpose(by_row, kChains, size, kChains, by_chain, kRows);
+    PPO_INDEPENDENT
     for (std::ptrdiff_t r = 0; r < size; ++r) {
       to[first + r] =
-          (by_part[r] + by_part[kRows + r]) + (by_part[2 * kRows + r] + by_part[3 * kRows + r]);
+          (by_chain[r] + by_chain[kRows + r]) + (by_chain[2 * kRows + r] + by_chain[3 * kRows + r]);
     }
   }
 }

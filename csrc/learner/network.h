@@ -14,7 +14,7 @@ namespace ppo {
 constexpr std::ptrdiff_t kBlock = 64;
 
 // A sum along samples is kept as this many until all samples are in it (dots.h).
-constexpr std::ptrdiff_t kChains = 16;
+constexpr std::ptrdiff_t kChains = 4;
 
 // A layer is narrow that has no more inputs, or outputs, than this.
 constexpr std::ptrdiff_t kNarrow = 8;
@@ -37,9 +37,11 @@ struct Layer {
   // Floats of the gradient as `backward` leaves it: padded rows of W, or the chains of each weight; then the
   // chains of each bias.
   PPO_HD std::ptrdiff_t partial_weights() const {
-    return outputs * (is_narrow() ? inputs * kChains : padded(inputs));
+    return is_narrow() ? padded(outputs * inputs * kChains) : outputs * padded(inputs);
   }
-  PPO_HD std::ptrdiff_t partial_floats() const { return partial_weights() + outputs * kChains; }
+  PPO_HD std::ptrdiff_t partial_floats() const {
+    return partial_weights() + padded(outputs * kChains);
+  }
 };
 
 enum Output : int { kPolicyOutput = 0, kValueOutput = 1, kOutputs = 2 };

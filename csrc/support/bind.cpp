@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bind.h"
+#include "support/arrays.h"
 #include "support/counter_rng.h"
 #include "support/crc32c.h"
 #include "support/isa.h"
@@ -64,9 +65,16 @@ py::array_t<std::int64_t> permutations(std::uint64_t seed, std::uint64_t first, 
   }
   py::array_t<std::int64_t> result({count, size});
   std::int64_t* orders = result.mutable_data();
-  for (std::int64_t k = 0; k < count; ++k) {
-    permute(seed, first + static_cast<std::uint64_t>(k), size, orders + k * size);
-  }
+  // A swap of a large one waits for memory: some 50 ns.
+  constexpr std::int64_t kShareFrom = 1 << 16;
+  const bool is_long = count * size >= kShareFrom;
+  const arrays::ReleaseGil release(is_long);
+  parallel_for(0, count, is_long ? hardware_threads() : 1,
+               [&](std::ptrdiff_t k, std::ptrdiff_t end) {
+                 for (; k < end; ++k) {
+                   permute(seed, first + static_cast<std::uint64_t>(k), size, orders + k * size);
+                 }
+               });
   return result;
 }
 

@@ -82,4 +82,17 @@ PPO_HD Vector<float> multiply_add(const Vector<float>& a, const Vector<float>& b
 #endif
 }
 
+// x, or the bound beyond which it is; a NaN stays one.
+PPO_HD Vector<float> limited(const Vector<float>& x, float low, float high) {
+#if defined(__GNUC__) && defined(__AVX512F__)
+  constexpr __mmask16 kAll = 0xffff;  // without a mask, GCC 12 warns of what it does not read
+  return _mm512_maskz_min_ps(kAll, splat(high), _mm512_maskz_max_ps(kAll, splat(low), x));
+#elif defined(__GNUC__) && defined(__FMA__)
+  return _mm256_min_ps(splat(high), _mm256_max_ps(splat(low), x));
+#else
+  const Vector<float> above = x < splat(low) ? splat(low) : x;
+  return above > splat(high) ? splat(high) : above;
+#endif
+}
+
 }  // namespace ppo::inline PPO_ISA

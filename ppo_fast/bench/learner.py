@@ -75,6 +75,10 @@ class UpdateResult:
         """FLOP/s in the layers, as if nothing else took time."""
         return self.flops / self.seconds[name]
 
+    def share(self, name: str) -> float | None:
+        """`rate` over `matrix_rate`; None for more threads than that was measured on."""
+        return None if name in (OURS_SHARED, EAGER_SHARED) else self.rate(name) / self.matrix_rate
+
 
 @dataclass(frozen=True)
 class RolloutResult:
@@ -289,8 +293,8 @@ def _update_table(result: UpdateResult) -> str:
     rows = []
     for name, seconds in result.seconds.items():
         cells = [name, f"{seconds * 1e6:,.1f}", f"{result.ratio(name):,.2f}"]
-        rate = result.rate(name)
-        cells += [f"{rate / 1e9:,.1f}", f"{rate / result.matrix_rate:.0%}"]
+        share = result.share(name)
+        cells += [f"{result.rate(name) / 1e9:,.1f}", "" if share is None else f"{share:.0%}"]
         rows.append(cells)
     title = (
         f"gradient step, batch {result.batch:,}, {result.flops / 1e6:,.2f} MFLOP; "
@@ -320,7 +324,7 @@ def _update_record(result: UpdateResult, minibatches: int) -> dict[str, object]:
                 "seconds": seconds,
                 "ratio": result.ratio(name),
                 "flops_per_second": result.rate(name),
-                "share_of_matrix_rate": result.rate(name) / result.matrix_rate,
+                "share_of_matrix_rate": result.share(name),
             }
             for name, seconds in result.seconds.items()
         },
