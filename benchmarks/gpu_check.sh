@@ -23,6 +23,13 @@ cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DPPO_FAST_CUDA=ON \
     cmake --install "$build" --prefix "$site" || exit 1
 cp -r ppo_fast "$site"/
 export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1  # not the sources, which hold no kernels
+case $("$python" -c 'import ppo_fast; print(ppo_fast.__file__)') in
+"$site"/*) ;;
+*)
+    echo "gpu_check: another ppo_fast is installed and in the way, an editable one perhaps; uninstall it" >&2
+    exit 1
+    ;;
+esac
 "$python" -m ppo_fast info || exit 1
 if ! reason=$("$python" -c 'import ppo_fast; off = ppo_fast.build_info()["cuda_off"]; print(off); raise SystemExit(off != "")'); then
     echo "gpu_check: $reason" >&2
@@ -38,7 +45,7 @@ if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck initcheck synccheck; do
         extra=()
         [ "$tool" = memcheck ] && extra=(--report-api-errors no)
-        PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" "${extra[@]}" --kernel-regex kns=ppo --error-exitcode 1 \
+        PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" ${extra[@]+"${extra[@]}"} --kernel-regex kns=ppo --error-exitcode 1 \
             "$python" tests/cuda/every_kernel.py >"$build/$tool.txt" 2>&1 || failed=1
         say "compute-sanitizer $tool: $(grep -E 'SUMMARY' "$build/$tool.txt" | tail -1 | sed 's/=* *//')"
     done

@@ -10,6 +10,7 @@ others.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,14 +54,20 @@ def call(
             lambdas = given[k].double().contiguous()
             given[k] = 0.0
     for k in _PER_ENV[function]:
-        if isinstance(given[k], (bool, int, float)):
-            given[k] = _on_device(given[k], first)
+        number = _plain(given[k])
+        if isinstance(number, (bool, int, float)):
+            given[k] = _on_device(number, first)
     if function == "token_gae":
         _prepare_sequences(given)
     with cuda.current(first.device):
         return kernels.advantage(
             _EXCHANGE_API, function, tuple(given), lambdas, torch.empty_like, new_out
         )
+
+
+def _plain(x: Any) -> Any:
+    """NumPy's numbers as Python's: kernels could not read the memory of the CPU that holds one."""
+    return x.item() if isinstance(x, np.generic) else x
 
 
 def _on_device(number: bool | float, first: Tensor) -> Tensor:
@@ -73,9 +80,12 @@ def _prepare_sequences(given: list[Any]) -> None:
     if isinstance(cu_seqlens, Tensor):
         is_narrow = cu_seqlens.dtype == torch.int32
         given[_CU_SEQLENS] = cu_seqlens.long() if is_narrow else cu_seqlens.contiguous()
-    if isinstance(given[_BOOTSTRAP], (bool, int, float)):
-        each = _on_device(float(given[_BOOTSTRAP]), given[0])
-        given[_BOOTSTRAP] = each.expand(_num_sequences(given[0], cu_seqlens))
+    bootstrap = _plain(given[_BOOTSTRAP])
+    if isinstance(bootstrap, (bool, int, float)):
+        bootstrap = _on_device(float(bootstrap), given[0])[0]
+    if isinstance(bootstrap, Tensor) and bootstrap.ndim == 0:
+        bootstrap = bootstrap.reshape(1).expand(_num_sequences(given[0], cu_seqlens))
+    given[_BOOTSTRAP] = bootstrap
 
 
 def _num_sequences(rewards: Tensor, cu_seqlens: Any) -> int:

@@ -81,7 +81,9 @@ class Graphs:
         graphs = (known.graph for known in self._known.values() if known.graph is not None)
         pool = next((graph.pool() for graph in graphs), None)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, stream=self._stream):
+        # What other threads of the process do with the device is theirs.
+        mode = "thread_local"
+        with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode=mode):
             function()
         return graph
 

@@ -202,6 +202,55 @@ def test_out_is_filled_and_returned(name, device):
     assert_close(results, expected)
 
 
+@pytest.fixture
+def taken(device, monkeypatch):
+    """What calls give to the extension: addresses in it must be the device's."""
+    given = []
+    kernels = ppo_fast.cuda.kernels("advantage")
+    advantage = kernels.advantage
+
+    def written_down(api, function, arguments, *rest):
+        given.extend(arguments)
+        return advantage(api, function, arguments, *rest)
+
+    monkeypatch.setattr(kernels, "advantage", written_down)
+    return given
+
+
+def assert_no_numpy(given):
+    assert given
+    for x in given:
+        assert x is None or isinstance(x, (torch.Tensor, str, bool, int, float, tuple)), x
+        assert not isinstance(x, np.generic)
+        assert not (isinstance(x, torch.Tensor) and x.ndim == 0)
+
+
+def test_numbers_of_numpy_do_not_stay_on_the_cpu(device, taken):
+    rng = np.random.default_rng(0)
+    rewards, values = rng.normal(size=(2, 40, 1)).astype(np.float32)
+    factors = {"gamma": 0.9, "gae_lambda": 0.8}
+    done = {"episode_starts": rng.random((40, 1)) < 0.1, "last_done": np.bool_(True)}
+    for number in (np.float32(0.5), np.float64(0.5), np.int64(1)):
+        call = {"rewards": rewards, "values": values, "last_values": number, **factors, **done}
+        assert_is_that_of_the_cpu(device, "gae", call)
+    assert_no_numpy(taken)
+
+
+@pytest.mark.parametrize("bootstrap", [0.5, np.float32(0.5), np.int64(1), torch.tensor(0.5)])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_number_to_start_all_sequences_from(bootstrap, packed, device, taken):
+    rng = np.random.default_rng(0)
+    rewards, values = rng.normal(size=(2, 3, 40)).astype(np.float32)
+    call = {"rewards": rewards, "values": values, "gamma": 0.9, "gae_lambda": 0.8}
+    call["mask"] = rng.random((3, 40)) < 0.8
+    if packed:
+        call |= {k: call[k].reshape(-1) for k in ("rewards", "values", "mask")}
+        call["cu_seqlens"] = np.array([0, 40, 80, 120])
+    expected = ppo_fast.token_gae(**call, bootstrap=float(bootstrap))
+    assert_close(call_on(device, "token_gae", call | {"bootstrap": bootstrap}), expected)
+    assert_no_numpy(taken)
+
+
 def test_nothing(device):
     for shape in ((0, 3), (3, 0)):
         call = {

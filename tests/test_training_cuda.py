@@ -19,6 +19,7 @@ import ppo_fast  # noqa: E402
 import ppo_fast.cuda  # noqa: E402
 from ppo_fast import TrainConfig  # noqa: E402
 from ppo_fast.cuda_graphs import Graphs  # noqa: E402
+from ppo_fast.envs.cuda import CudaVectorEnv  # noqa: E402
 from ppo_fast.learners.native import NativeLearner  # noqa: E402
 from ppo_fast.training import trainer  # noqa: E402
 
@@ -167,6 +168,7 @@ def test_an_update_waits_at_its_end(changes, expected, gpu, tmp_path, monkeypatc
     config = config_of("CartPole-v1", tmp_path / "run", **few, **changes)
     reset_envs = trainer._Run.reset_envs
     monkeypatch.setattr(trainer._Run, "save", lambda self, **_: None)
+    monkeypatch.setattr(CudaVectorEnv, "get_state", lambda self: None)
     monkeypatch.setattr(trainer._Run, "finish", lambda self, progress: None)
     monkeypatch.setattr(trainer._Run, "reset_envs", lambda self: (reset_envs(self), events.clear()))
     with Reads(events):

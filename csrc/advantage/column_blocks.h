@@ -61,8 +61,10 @@ PPO_HD void each_tile(const Arguments& a, const Cut& cut, const Share& share, co
   int i = 0;
   for (std::ptrdiff_t end = share.last; end > share.first; end -= cut.tile_steps()) {
     Steps steps = steps_of_warp(cut, share, end, block.warp());
-    if (block.lane() >= share.columns) steps.count = 0;
-    body(i++, LaneSteps<Elements, kColumnSteps<Arguments>>(a, steps, share.n + block.lane()));
+    const bool is_column = block.lane() < share.columns;
+    if (!is_column) steps.count = 0;
+    const std::ptrdiff_t n = share.n + (is_column ? block.lane() : 0);  // one that there is
+    body(i++, LaneSteps<Elements, kColumnSteps<Arguments>>(a, steps, n));
   }
 }
 

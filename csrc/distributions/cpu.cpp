@@ -98,6 +98,8 @@ Problem backward(const BackwardCall<T>& a) {
       head.load(g);
       if (with_kl) {
         old.load(g);
+        head.mode();  // any action: what `gradient` weighs by 0 must not be left unwritten
+        head.evaluate(unused, unused);
         head.divergence(old, unused);
       } else {
         if (head.load_actions(g, a.actions) >= 0) return {Problem::kAction, first};

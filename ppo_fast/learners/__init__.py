@@ -192,6 +192,10 @@ class Learner(Actor, Critic, Protocol):
         """Go on from a state; raises ValueError if it is of another network."""
         ...
 
+    def close(self) -> None:
+        """Release what is kept from update to update; the state stays."""
+        ...
+
 
 def make_learner(config: TrainConfig, obs_size: int, layout: ActionLayout) -> Learner:
     """The learner that `config.engine` and `config.device` name."""

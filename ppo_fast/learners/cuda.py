@@ -107,7 +107,7 @@ class CudaLearner(TorchLearner):
         loss: Loss,
         step: GradientStep,
     ) -> EpochResult:
-        orders = put(np.atleast_2d(order), self._place)
+        orders = np.atleast_2d(order)
         settings = self._settings(loss)
         self._rate = step.learning_rate
         self._device_rate.fill_(self._rate)
@@ -117,7 +117,7 @@ class CudaLearner(TorchLearner):
         results = []
         stopped = False
         for one in orders:
-            self._order.copy_(one)
+            self._order.copy_(put(one, self._place))
             self._graphs.run("epoch", self._epoch_key, learn)
             rows = self._epoch_rows.clone()
             self._rows.append(rows)
@@ -158,6 +158,9 @@ class CudaLearner(TorchLearner):
         # As the other engines have it.
         state["optimizer"]["param_groups"][0].update(lr=self._rate, capturable=False)
         return state
+
+    def close(self) -> None:
+        self._graphs.forget()  # and their memory
 
     def _link(self) -> None:
         """Let Adam be one that can be captured, and capture anew: its tensors are others."""

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakMethod
 
 import numpy as np
 import torch
@@ -56,8 +57,9 @@ class TorchLearner:
         self._optimizer = torch.optim.Adam(
             [self._flat], lr=config.learning_rate, eps=1e-5, fused=True
         )
-        # Whoever loads it gets other tensors.
-        self._optimizer.register_load_state_dict_post_hook(lambda _: self._link())
+        # Whoever loads it gets other tensors. It does not keep its learner alive.
+        link = WeakMethod(self._link)
+        self._optimizer.register_load_state_dict_post_hook(lambda _: (link() or _nothing)())
 
     def play(self, rollout: Rollout, stepper: Stepper, *, first_step: int) -> bool:
         return False
@@ -237,6 +239,9 @@ class TorchLearner:
             first_line = str(error).splitlines()[0]
             raise ValueError(f"the state is not of this network: {first_line}") from None
 
+    def close(self) -> None:
+        pass
+
     def _link(self) -> None:
         """Learn on with the optimiser's tensors as they are now."""
 
@@ -302,6 +307,10 @@ class TorchLearner:
             # torch.nn.utils.clip_grad_norm_, on one tensor.
             self._flat.grad.mul_(torch.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
         self._optimizer.step()
+
+
+def _nothing() -> None:
+    pass
 
 
 def require_finite_loss(row: NDArray[np.float64]) -> None:

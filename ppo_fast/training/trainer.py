@@ -278,6 +278,7 @@ class _Run:
                         saved = time.perf_counter()
         finally:
             display.close()
+            self.learner.close()
             self.stepper.close()
 
     def iterate(self) -> Row:

@@ -29,6 +29,8 @@ def advantages(dtype):
                 "time_axis": time_axis,
             }
             ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, **ends)
+            lambdas = torch.linspace(0.5, 1, columns).to(DEVICE)
+            ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=lambdas, **ends)
             ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, exact=True, **ends)
             ppo_fast.vtrace(rewards, values, log_rhos=logs, gamma=0.99, **ends)
     rewards, values = draw(3, 3000, dtype=dtype), draw(3, 3000, dtype=dtype)
