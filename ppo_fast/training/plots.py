@@ -20,6 +20,7 @@ _COLOURS = (
     *("#882255", "#44AA99", "#999933", "#AA4499"),
 )
 _DASHES = ("-", "--", "-.")
+_FEW = 10  # points of a curve
 
 
 def plot_learning_curve(path: Path, config: TrainConfig, rows: list[Row]) -> None:
@@ -30,10 +31,13 @@ def plot_learning_curve(path: Path, config: TrainConfig, rows: list[Row]) -> Non
     figure = figure_module.Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     if data:
-        axes.plot(data["steps"], data["mean_return"], label="mean return of the last 100 episodes")
+        returns = data["mean_return"]
+        few = np.count_nonzero(~np.isnan(returns)) < _FEW  # of which one alone is no line
+        label = "mean return of the last 100 episodes"
+        axes.plot(data["steps"], returns, marker="o" if few else "", label=label)
     _label(axes, config.env_id)
     axes.set_title(f"{config.env_id}, {config.algorithm}, seed {config.seed}")
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     figure.savefig(path, dpi=120)
 
 
