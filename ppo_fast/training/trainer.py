@@ -418,20 +418,22 @@ class _Run:
     def finish(self, progress: bool) -> TrainResult:
         """Save, evaluate on Gymnasium's environment, plot, summarize."""
         self.save()
-        rows = self.metrics.rows
         self.metrics.close()
+        try:
+            return self.judge(progress)
+        except KeyboardInterrupt:  # whoever goes on gets what is missing
+            raise Interrupted(self.out, self.steps) from None
+
+    def judge(self, progress: bool) -> TrainResult:
+        """What the run has come to, in numbers and as a picture."""
+        rows = self.metrics.rows
         plot_learning_curve(self.out / "learning_curve.png", self.config, rows)
         policy = policy_of(self.config, self.learner.state(), self.obs_size, self.layout)
         evaluation = None
         if self.config.eval_episodes > 0:
             if progress:
                 print(f"evaluating {self.config.eval_episodes} greedy episodes ...", flush=True)
-            try:
-                evaluation = evaluate(
-                    policy, episodes=self.config.eval_episodes, seed=self.config.seed
-                )
-            except KeyboardInterrupt:  # whoever goes on gets what is missing
-                raise Interrupted(self.out, self.steps) from None
+            evaluation = evaluate(policy, episodes=self.config.eval_episodes, seed=self.config.seed)
         write_json(self.out / "summary.json", self.summary(evaluation))
         return TrainResult(self.config, policy, columns(rows), evaluation, self.out)
 
