@@ -294,23 +294,30 @@ void backward(const BackwardPass& a) {
   }
 }
 
+// The weights of a layer, of padded rows.
+void add_rows(const Layer& layer, const ReduceCall& a, const float* partial) {
+  const std::ptrdiff_t width = layer.inputs;
+  for (std::ptrdiff_t r = 0; r < layer.outputs; ++r) {
+    const float* from = partial + r * padded(width);
+    float* to = a.gradient + layer.weight + r * width;
+    std::copy_n(from, width, to);
+    for (std::ptrdiff_t c = 1; c < a.count; ++c) {
+      const float* more = from + c * a.stride;
+      PPO_INDEPENDENT
+      for (std::ptrdiff_t i = 0; i < width; ++i) to[i] += more[i];
+    }
+  }
+}
+
 void reduce(const ReduceCall& a) {
   const float* partial = a.partial;
   for (std::size_t k = 0; k < a.part->layers(); ++k) {
     const Layer& layer = a.part->layer(k);
-    const std::ptrdiff_t width = layer.inputs;
     if (layer.is_narrow()) {
-      add_chains(partial, a.stride, a.count, layer.outputs * width, a.gradient + layer.weight);
-    }
-    for (std::ptrdiff_t r = 0; r < layer.outputs && !layer.is_narrow(); ++r) {
-      const float* from = partial + r * padded(width);
-      float* to = a.gradient + layer.weight + r * width;
-      std::copy_n(from, width, to);
-      for (std::ptrdiff_t c = 1; c < a.count; ++c) {
-        const float* more = from + c * a.stride;
-        PPO_INDEPENDENT
-        for (std::ptrdiff_t i = 0; i < width; ++i) to[i] += more[i];
-      }
+      add_chains(partial, a.stride, a.count, layer.outputs * layer.inputs,
+                 a.gradient + layer.weight);
+    } else {
+      add_rows(layer, a, partial);
     }
     add_chains(partial + layer.partial_weights(), a.stride, a.count, layer.outputs,
                a.gradient + layer.bias);

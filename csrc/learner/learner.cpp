@@ -75,8 +75,7 @@ void Learner::forward(const float* obs, const std::int64_t* rows, std::ptrdiff_t
   for (int k = 0; k < kOutputs; ++k) outputs_[k].at_least(output_columns_[k] * output_stride_);
   const bool is_noisy = policy_.log_std == LogStd::kNoise;
   if (is_noisy) latent_.at_least(latent_size_ * output_stride_);
-  std::vector<const Part*>& taken = wanted_;
-  taken.clear();
+  wanted_.clear();
   std::ptrdiff_t floats = 0;
   double weights = 0;
   for (const Part& part : parts_) {
@@ -84,7 +83,7 @@ void Learner::forward(const float* obs, const std::int64_t* rows, std::ptrdiff_t
       return (wanted >> h.output & 1u) != 0;
     });
     if (!is_wanted) continue;
-    taken.push_back(&part);
+    wanted_.push_back(&part);
     floats += part.block_floats(activation_) * (keeps ? chunks.blocks : chunks.count);
     for (std::size_t k = 0; k < part.layers(); ++k) {
       weights += static_cast<double>(part.layer(k).inputs * part.layer(k).outputs);
@@ -96,10 +95,10 @@ void Learner::forward(const float* obs, const std::int64_t* rows, std::ptrdiff_t
       const std::ptrdiff_t chunk = task % chunks.count;
       float* start = memory;
       for (std::ptrdiff_t p = 0; p < task / chunks.count; ++p) {
-        start += taken[static_cast<std::size_t>(p)]->block_floats(activation_) *
+        start += wanted_[static_cast<std::size_t>(p)]->block_floats(activation_) *
                  (keeps ? chunks.blocks : chunks.count);
       }
-      const Part& part = *taken[static_cast<std::size_t>(task / chunks.count)];
+      const Part& part = *wanted_[static_cast<std::size_t>(task / chunks.count)];
       ForwardPass call;
       call.part = &part;
       call.activation = activation_;
@@ -117,7 +116,7 @@ void Learner::forward(const float* obs, const std::int64_t* rows, std::ptrdiff_t
       kernels().forward(call);
     }
   };
-  const std::ptrdiff_t tasks = static_cast<std::ptrdiff_t>(taken.size()) * chunks.count;
+  const std::ptrdiff_t tasks = static_cast<std::ptrdiff_t>(wanted_.size()) * chunks.count;
   const bool shares =
       keeps ? batch >= kShareAwakeFrom : static_cast<double>(batch) * weights >= kShareFrom;
   parallel_for(0, tasks, shares ? threads : 1, run);

@@ -26,7 +26,8 @@ from ppo_fast.distributions import (
 from ppo_fast.envs import NativeVectorEnv
 from ppo_fast.envs.stepping import Stepper
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
-from ppo_fast.learners.torch import TorchLearner
+from ppo_fast.learners.divergence import as_divergence
+from ppo_fast.learners.torch import TorchLearner, policy_change_of, require_finite_loss
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS, fused_loss, loss_settings
 
@@ -168,10 +169,7 @@ class NativeLearner(TorchLearner):
         )
         self._steps_taken += steps
         if failure == "loss":
-            last = dict(zip(STATS, stats[-1].tolist(), strict=True))
-            raise FloatingPointError(
-                f"policy_loss {last['policy_loss']}, value_loss {last['value_loss']}"
-            )
+            require_finite_loss(stats[-1])
         if failure == "gradient":
             assert self._flat.grad is not None
             # In float32, whose range the moments of Adam have.
@@ -186,7 +184,7 @@ class NativeLearner(TorchLearner):
     def policy_change(self, rollout: Rollout) -> PolicyChange:
         new = self._distribution(*self._parameters())
         valid = rollout.valid
-        try:
+        with as_divergence():
             _, row = fused_loss(
                 new,
                 rollout.actions.reshape(-1, *rollout.actions.shape[2:]),
@@ -196,12 +194,7 @@ class NativeLearner(TorchLearner):
                 old_dist=self._distribution(self._old_first, self._old_log_std),
                 mask=None if valid is None else _flat(valid),
             )
-        except ValueError as error:
-            raise FloatingPointError(str(error)) from None
-        stats = dict(zip(STATS, row.tolist(), strict=True))
-        return PolicyChange(
-            **{name: stats[name] for name in ("kl", "entropy", "effective_sample_size")}
-        )
+        return policy_change_of(dict(zip(STATS, row.tolist(), strict=True)))
 
     def _parameters(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Those of the policy for the rollout's observations; a log_std for all as a copy."""
