@@ -679,16 +679,11 @@ def test_a_run_stopped_while_it_is_evaluated_can_be_completed(tmp_path):
     out = tmp_path / "run"
     fields = LONG | {"total_steps": 512, "eval_episodes": 2000}
     picture = out / "learning_curve.png"
-    # A shell that starts a job in the background has it ignore SIGINT, and then Python does too.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     # Evaluation begins when the picture is whole.
     thread = interrupt_when(lambda: picture.exists() and b"IEND" in picture.read_bytes())
-    try:
-        with pytest.raises(ppo_fast.training.Interrupted, match="after 512 steps; go on with: "):
-            ppo_fast.train(small(out, **fields))
-    finally:
-        thread.join()
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(ppo_fast.training.Interrupted, match="after 512 steps; go on with: "):
+        ppo_fast.train(small(out, **fields))
+    thread.join()
     assert not (out / "summary.json").exists()
     ppo_fast.train(resume=out)
     assert json.loads((out / "summary.json").read_text())["eval_episodes"] == 2000

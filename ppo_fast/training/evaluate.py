@@ -3,6 +3,7 @@
 What a score is worth must not depend on the code that earned it.
 """
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def evaluate(
     seed: int = 0,
     deterministic: bool = True,
     video_folder: Path | None = None,
+    stop: threading.Event | None = None,
 ) -> Evaluation:
     """Play whole episodes of the environment that the policy was trained on.
 
@@ -65,15 +67,22 @@ def evaluate(
         Take the most probable actions; else draw.
     video_folder
         Write the first episode as an mp4 into this folder.
+    stop
+        Once it is set, the games end with KeyboardInterrupt.
     """
     if episodes < 1:
         raise ValueError(f"evaluate: episodes must be at least 1, got {episodes}")
     with torch_threads(policy.config.torch_threads):
-        return _play(policy, episodes, seed, deterministic, video_folder)
+        return _play(policy, episodes, seed, deterministic, video_folder, stop)
 
 
 def _play(
-    policy: Policy, episodes: int, seed: int, deterministic: bool, video_folder: Path | None
+    policy: Policy,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    video_folder: Path | None,
+    stop: threading.Event | None,
 ) -> Evaluation:
     env_id = original_id(policy.config.env_id)
     seeds = np.random.SeedSequence([seed, 0x6576616C]).generate_state(episodes)
@@ -90,6 +99,8 @@ def _play(
             playing[k] = episode
             obs[k], _ = envs[k].reset(seed=int(seeds[episode]))
         while playing:
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt("evaluate: told to stop")
             order = list(playing)
             actions = _act(policy, env_id, [obs[k] for k in order], deterministic)
             for k, action in zip(order, actions, strict=True):

@@ -1,6 +1,7 @@
 """train: collect, update, measure, save; and go on after an interruption."""
 
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -36,7 +37,7 @@ from ppo_fast.training.run_folder import create_run_folder, is_finished, write_j
 from ppo_fast.training.signals import stop_on_signal
 from ppo_fast.training.torch_threads import torch_threads
 
-_STOPPING = "stopping after this update; once more stops at once, without saving"
+_STOPPING = "stopping once all is saved; once more stops at once, without saving"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -130,8 +131,9 @@ def train(
     with torch_threads(config.torch_threads):
         run = _Run.started(config) if content is None else _Run.resumed(config, content)
         try:
-            run.train(progress, on_update)
-            return run.finish(progress)
+            with stop_on_signal(_STOPPING if progress else None) as stop:
+                run.train(progress, on_update, stop)
+                return run.finish(progress, stop)
         finally:
             run.metrics.close()
 
@@ -241,7 +243,9 @@ class _Run:
         self.reset_envs()
         self.note = f"the state of {self.config.env_id} {why}: its episodes start anew"
 
-    def train(self, progress: bool, on_update: Callable[[Row], object] | None) -> None:
+    def train(
+        self, progress: bool, on_update: Callable[[Row], object] | None, stop: threading.Event
+    ) -> None:
         """Updates until the run is over; raises Interrupted on a signal."""
         if progress and self.note:
             print(self.note, flush=True)
@@ -256,26 +260,25 @@ class _Run:
         start = time.perf_counter()
         saved = start
         try:
-            with stop_on_signal(_STOPPING if progress else None) as stop:
-                if self.updates == 0:
-                    self.reset_envs()
-                    self.stepper.get_state()  # tells now what else would be wrong at the first save
-                while not self.is_over:
-                    row = self.iterate()
-                    now = time.perf_counter()
-                    self.seconds = before + now - start
-                    row["seconds"] = self.seconds
-                    row["steps_per_second"] = self.steps / self.seconds
-                    self.metrics.add(row)
-                    display.update(row)
-                    if on_update is not None:
-                        on_update(row)
-                    if stop.is_set() and not self.is_over:
-                        self.save()
-                        raise Interrupted(self.out, self.steps)
-                    if now - saved > self.config.checkpoint_seconds:
-                        self.save()
-                        saved = time.perf_counter()
+            if self.updates == 0:
+                self.reset_envs()
+                self.stepper.get_state()  # tells now what else would be wrong at the first save
+            while not self.is_over:
+                row = self.iterate()
+                now = time.perf_counter()
+                self.seconds = before + now - start
+                row["seconds"] = self.seconds
+                row["steps_per_second"] = self.steps / self.seconds
+                self.metrics.add(row)
+                display.update(row)
+                if on_update is not None:
+                    on_update(row)
+                if stop.is_set() and not self.is_over:
+                    self.save()
+                    raise Interrupted(self.out, self.steps)
+                if now - saved > self.config.checkpoint_seconds:
+                    self.save()
+                    saved = time.perf_counter()
         finally:
             display.close()
             self.learner.close()
@@ -415,25 +418,26 @@ class _Run:
             },
         )
 
-    def finish(self, progress: bool) -> TrainResult:
-        """Save, evaluate on Gymnasium's environment, plot, summarize."""
+    def finish(self, progress: bool, stop: threading.Event) -> TrainResult:
+        """Save, plot, evaluate on Gymnasium's environment, summarize."""
         self.save()
         self.metrics.close()
         try:
-            return self.judge(progress)
+            return self.judge(progress, stop)
         except KeyboardInterrupt:  # whoever goes on gets what is missing
             raise Interrupted(self.out, self.steps) from None
 
-    def judge(self, progress: bool) -> TrainResult:
+    def judge(self, progress: bool, stop: threading.Event) -> TrainResult:
         """What the run has come to, in numbers and as a picture."""
         rows = self.metrics.rows
         plot_learning_curve(self.out / "learning_curve.png", self.config, rows)
         policy = policy_of(self.config, self.learner.state(), self.obs_size, self.layout)
         evaluation = None
-        if self.config.eval_episodes > 0:
+        episodes = self.config.eval_episodes
+        if episodes > 0:
             if progress:
-                print(f"evaluating {self.config.eval_episodes} greedy episodes ...", flush=True)
-            evaluation = evaluate(policy, episodes=self.config.eval_episodes, seed=self.config.seed)
+                print(f"evaluating {episodes} greedy episodes ...", flush=True)
+            evaluation = evaluate(policy, episodes=episodes, seed=self.config.seed, stop=stop)
         write_json(self.out / "summary.json", self.summary(evaluation))
         return TrainResult(self.config, policy, columns(rows), evaluation, self.out)
 
