@@ -20,6 +20,9 @@ constexpr std::align_val_t kTileAlignment{64};
 // one.
 constexpr double kNanosecondsPerThread = 10'000;
 
+// Of a thread's share: as many as another thread may take over.
+constexpr int kPieces = 8;
+
 int useful_threads(const EnvTable& table, std::ptrdiff_t num_envs) {
   const double work = table.step_nanoseconds * static_cast<double>(num_envs);
   const int pays = 1 + static_cast<int>(std::min(work / kNanosecondsPerThread, 1e6));
@@ -112,10 +115,11 @@ std::span<const std::byte> VectorEnv::params() const {
 }
 
 void VectorEnv::reset(const ResetRequest& request, const StepOutputs& out) {
-  parallel_for(0, num_tiles_, num_threads_, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  const auto reset_tiles = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     EnvError error;
     checked(table_, table_.reset(batch_, request, out, begin, end, &error), error);
-  });
+  };
+  parallel_for(0, num_tiles_, num_threads_, reset_tiles, kPieces);
 }
 
 std::span<std::int32_t> VectorEnv::discrete_actions() {
@@ -129,10 +133,11 @@ std::span<float> VectorEnv::continuous_actions() {
 
 std::ptrdiff_t VectorEnv::step(const StepOutputs& out) {
   std::atomic<std::ptrdiff_t> ended{0};
-  parallel_for(0, num_tiles_, num_threads_, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  const auto step_tiles = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     EnvError error;
     ended += checked(table_, table_.step(batch_, actions_.get(), out, begin, end, &error), error);
-  });
+  };
+  parallel_for(0, num_tiles_, num_threads_, step_tiles, kPieces);
   return ended;
 }
 

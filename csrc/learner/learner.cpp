@@ -119,7 +119,7 @@ void Learner::forward(const float* obs, const std::int64_t* rows, std::ptrdiff_t
   const std::ptrdiff_t tasks = static_cast<std::ptrdiff_t>(wanted_.size()) * chunks.count;
   const bool shares =
       keeps ? batch >= kShareAwakeFrom : static_cast<double>(batch) * weights >= kShareFrom;
-  parallel_for(0, tasks, shares ? threads : 1, run);
+  parallel_for(0, tasks, shares ? threads : 1, run, kMostPieces);
   if ((wanted >> kPolicyOutput & 1u) != 0) find_log_std(batch);
 }
 
@@ -231,7 +231,7 @@ void Learner::backward(std::ptrdiff_t batch, int threads) {
       kernels().backward(call);
     }
   };
-  parallel_for(0, tasks_of(batch), threads, run);
+  parallel_for(0, tasks_of(batch), threads, run, kMostPieces);
   // Mostly by the thread that made them, whose caches still hold them.
   const auto add_up = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     const float* from = partials;

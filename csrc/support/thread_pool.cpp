@@ -1,9 +1,11 @@
 #include "support/thread_pool.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <fstream>
 #include <limits>
@@ -38,31 +40,37 @@ struct Job {
   void* body = nullptr;
   std::ptrdiff_t begin = 0;
   std::ptrdiff_t end = 0;
-  int ranges = 0;
+  int threads = 0;
+  int ranges = 0;           // sizes differ by one at most
+  std::uint64_t epoch = 0;  // counts the jobs of the pool
 
-  // Range r of `ranges`: sizes differ by one at most.
   void run(int r) const {
     const std::ptrdiff_t size = end - begin;
     function(body, begin + size * r / ranges, begin + size * (r + 1) / ranges);
+  }
+  // The first range of a thread's share.
+  int first(int thread) const {
+    return static_cast<int>(static_cast<std::int64_t>(ranges) * thread / threads);
   }
 };
 
 class Pool {
  public:
+  static constexpr int kMostThreads = 256;  // of a job: more are not put to use
+
   // False where the pool is busy.
-  bool try_run(const Job& job) {
+  bool try_run(Job job) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
-    int helpers = 0;
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      helpers = start_workers(job.ranges - 1);
+      start_workers(job.threads - 1);
+      job.epoch = epoch_.load(std::memory_order_relaxed) + 1;
       job_ = job;
-      pending_.store(helpers, std::memory_order_relaxed);
-      epoch_.fetch_add(1, std::memory_order_release);
+      pending_.store(job.ranges, std::memory_order_relaxed);
+      epoch_.store(job.epoch, std::memory_order_release);
     }
     wake_.notify_all();
-    run_range(job, 0);
-    for (int r = helpers + 1; r < job.ranges; ++r) run_range(job, r);
+    finish(run_ranges(job, 0));
     wait_for_workers();
     const std::exception_ptr error = std::exchange(error_, nullptr);
     busy_.store(false, std::memory_order_release);
@@ -71,52 +79,90 @@ class Pool {
   }
 
  private:
-  // Makes up to `wanted` workers and returns how many there are for the job: the system may refuse some.
-  int start_workers(int wanted) {
+  // How many ranges of a thread's share are taken, and in which job: one number, so that a thread that comes
+  // late to a job takes nothing of the next one.
+  struct alignas(64) Cursor {
+    std::atomic<std::uint64_t> value{0};  // epoch * kMostPieces * 2 + taken
+  };
+
+  // Makes up to `wanted` workers. The system may refuse some: the others do their shares.
+  void start_workers(int wanted) {
     try {
       // A new worker waits for the epoch after this one, which is the job posted next.
       while (static_cast<int>(workers_.size()) < wanted) {
-        const int index = static_cast<int>(workers_.size());
-        workers_.emplace_back(&Pool::work, this, index, epoch_.load(std::memory_order_relaxed));
+        const int thread = static_cast<int>(workers_.size()) + 1;
+        workers_.emplace_back(&Pool::work, this, thread, epoch_.load(std::memory_order_relaxed));
       }
     } catch (const std::system_error&) {
-      // The caller does what no worker is there for.
     }
-    return std::min(wanted, static_cast<int>(workers_.size()));
   }
 
-  [[noreturn]] void work(int index, unsigned seen) {
-    bool has_worked = false;
+  [[noreturn]] void work(int thread, std::uint64_t seen) {
+    bool has_part = false;
     while (true) {
-      wait_for_job(seen, has_worked);
+      wait_for_job(seen, has_part);
       Job job;
       {
-        // A worker without a part in a job may get here when the next one is being posted.
+        // Nobody waits for a worker that has taken nothing: the next job may be posted just now.
         std::lock_guard<std::mutex> lock(mutex_);
-        seen = epoch_.load(std::memory_order_relaxed);
         job = job_;
       }
-      has_worked = index + 1 < job.ranges;
-      if (!has_worked) continue;
-      run_range(job, index + 1);
-      if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      seen = job.epoch;
+      has_part = thread < job.threads;
+      if (has_part && finish(run_ranges(job, thread))) {
         std::lock_guard<std::mutex> lock(mutex_);
         done_.notify_one();
       }
     }
   }
 
+  // Runs what nobody has begun, of the thread's own share first; returns how many ranges.
+  int run_ranges(const Job& job, int thread) {
+    int count = 0;
+    for (int k = 0; k < job.threads; ++k) {
+      const int owner = (thread + k) % job.threads;
+      for (int r = take(job, owner); r >= 0; r = take(job, owner)) {
+        run_range(job, r);
+        ++count;
+      }
+    }
+    return count;
+  }
+
+  // A range of a thread's share that nobody has begun, or -1.
+  int take(const Job& job, int owner) {
+    constexpr std::uint64_t kUnit = 2 * kMostPieces;
+    const int first = job.first(owner);
+    const auto share = static_cast<std::uint64_t>(job.first(owner + 1) - first);
+    std::atomic<std::uint64_t>& cursor = cursors_[owner].value;
+    std::uint64_t seen = cursor.load(std::memory_order_relaxed);
+    while (true) {
+      if (seen / kUnit > job.epoch) return -1;
+      const std::uint64_t taken = seen / kUnit == job.epoch ? seen % kUnit : 0;
+      if (taken == share) return -1;
+      const std::uint64_t next = job.epoch * kUnit + taken + 1;
+      if (cursor.compare_exchange_weak(seen, next, std::memory_order_relaxed)) {
+        return first + static_cast<int>(taken);
+      }
+    }
+  }
+
+  // Whether these were the last ranges of the job.
+  bool finish(int count) {
+    return count > 0 && pending_.fetch_sub(count, std::memory_order_acq_rel) == count;
+  }
+
   // A worker looks for work for a while before it sleeps, as those of OpenMP do: rollouts and updates post a
   // job every few microseconds, with up to a millisecond of Python in between, and waking a thread that
   // sleeps costs more than most jobs. One that had no part in the last job sleeps soon.
-  void wait_for_job(unsigned seen, bool has_worked) {
+  void wait_for_job(std::uint64_t seen, bool had_part) {
     const Clock::time_point start = Clock::now();
     do {
       for (int spin = 0; spin < kSpins; ++spin) {
         if (epoch_.load(std::memory_order_acquire) != seen) return;
         pause();
       }
-    } while (has_worked && Clock::now() - start < kAwake);
+    } while (had_part && Clock::now() - start < kAwake);
     std::unique_lock<std::mutex> lock(mutex_);
     wake_.wait(lock, [&] { return epoch_.load(std::memory_order_acquire) != seen; });
   }
@@ -150,8 +196,9 @@ class Pool {
   std::vector<std::thread> workers_;
   Job job_;
   std::exception_ptr error_;
-  std::atomic<unsigned> epoch_{0};
-  std::atomic<int> pending_{0};
+  std::atomic<std::uint64_t> epoch_{0};
+  std::atomic<int> pending_{0};  // ranges that have not ended
+  std::array<Cursor, kMostThreads> cursors_;
 };
 
 // Never destroyed: joining threads while the interpreter and its libraries are being unloaded is a
@@ -204,13 +251,18 @@ int hardware_threads() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-void detail::parallel_for(std::ptrdiff_t begin, std::ptrdiff_t end, int threads,
+void detail::parallel_for(std::ptrdiff_t begin, std::ptrdiff_t end, int threads, int pieces,
                           RangeFunction function, void* body) {
-  const int ranges = static_cast<int>(std::min<std::ptrdiff_t>(threads, end - begin));
-  if (ranges <= 0) return;
-  const Job job{function, body, begin, end, ranges};
-  if (ranges > 1 && pool().try_run(job)) return;
-  for (int r = 0; r < ranges; ++r) job.run(r);
+  if (end <= begin) return;
+  Job job{function, body, begin, end};
+  const auto within = [&](std::ptrdiff_t count, std::ptrdiff_t most) {
+    return static_cast<int>(std::clamp<std::ptrdiff_t>(count, 1, std::min(most, end - begin)));
+  };
+  job.threads = within(threads, Pool::kMostThreads);
+  job.ranges = within(static_cast<std::ptrdiff_t>(job.threads) * pieces,
+                      static_cast<std::ptrdiff_t>(job.threads) * kMostPieces);
+  if (job.threads > 1 && pool().try_run(job)) return;
+  for (int r = 0; r < job.ranges; ++r) job.run(r);
 }
 
 }  // namespace ppo

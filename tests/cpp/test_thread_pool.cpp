@@ -19,12 +19,15 @@ namespace {
 void covers_every_element_once() {
   for (int threads : {1, 2, 3, 5}) {
     for (std::ptrdiff_t size : {0, 1, 2, 7, 1000}) {
-      std::vector<int> hits(static_cast<std::size_t>(size), 0);
-      ppo::parallel_for(0, size, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        for (std::ptrdiff_t i = begin; i < end; ++i) ++hits[static_cast<std::size_t>(i)];
-      });
-      CHECK(std::accumulate(hits.begin(), hits.end(), 0) == size);
-      for (int hit : hits) CHECK(hit == 1);
+      for (int pieces : {1, 3, ppo::kMostPieces, 10 * ppo::kMostPieces}) {
+        std::vector<int> hits(static_cast<std::size_t>(size), 0);
+        const auto hit = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+          for (std::ptrdiff_t i = begin; i < end; ++i) ++hits[static_cast<std::size_t>(i)];
+        };
+        ppo::parallel_for(0, size, threads, hit, pieces);
+        CHECK(std::accumulate(hits.begin(), hits.end(), 0) == size);
+        for (int count : hits) CHECK(count == 1);
+      }
     }
   }
 }
@@ -39,6 +42,38 @@ void many_jobs() {
     });
   }
   for (double value : values) CHECK(value == 20000);
+}
+
+// A range that takes long holds nothing up: it ends only once all others, of the same share too, have.
+void slow_thread_is_helped() {
+  for (std::ptrdiff_t slow : {0, 5}) {
+    std::atomic<int> ended{0};
+    ppo::parallel_for(
+        0, 8, 2,
+        [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+          CHECK(end == begin + 1);
+          if (begin == slow) {
+            while (ended != 7) std::this_thread::yield();
+          }
+          ++ended;
+        },
+        4);
+    CHECK(ended == 8);
+  }
+}
+
+// A job that is over before its workers are awake is not theirs, nor is the next one taken for it.
+void late_workers() {
+  for (int round = 0; round < 300; ++round) {
+    if (round % 3 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    for (int job = 0; job < 5; ++job) {
+      std::vector<std::atomic<int>> hits(4);
+      ppo::parallel_for(0, 4, 4, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        for (std::ptrdiff_t i = begin; i < end; ++i) ++hits[static_cast<std::size_t>(i)];
+      });
+      for (const std::atomic<int>& count : hits) CHECK(count == 1);
+    }
+  }
 }
 
 // After a wide job there are more workers than a narrow one has ranges.
@@ -113,6 +148,8 @@ void works_after_fork() {
 int main() {
   covers_every_element_once();
   many_jobs();
+  slow_thread_is_helped();
+  late_workers();
   narrow_after_wide();
   carries_exceptions();
   serves_several_callers_and_nested_calls();
