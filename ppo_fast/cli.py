@@ -76,6 +76,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error) or type(error).__name__, 1, args[0])
     except KeyboardInterrupt as error:
         return _fail(str(error) or "stopped", 130, args[0])
+    finally:
+        _leave_output()
+
+
+def _leave_output() -> None:
+    """Spare the user what Python says at its end of a closed pipe."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _train(args: list[str]) -> int:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pickle
+import re
 import shutil
 import signal
 import struct
@@ -533,31 +534,25 @@ def test_a_run_killed_after_it_was_resumed_goes_on(uninterrupted, tmp_path):
     assert_same_run(out, uninterrupted)
 
 
-def interrupt_when(condition):
-    """SIGINT to this process once the condition holds; returns the thread that sends it."""
-
-    def send():
-        deadline = time.monotonic() + 60
-        while not condition():
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    return thread
+def interrupt_myself(*_):
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def train_interrupted(config):
-    """Train until a signal stops it; returns the error's folder and steps."""
-    thread = interrupt_when(lambda: has_rows(config.out))
+    """Train until a signal stops it; returns the error's folder and steps.
+
+    A thread that waits for the moment would not do: while kernels give the GIL away and take it
+    back every few microseconds, it may not get it for a second.
+    """
+
+    def interrupt(row):
+        if row["update"] == 10:
+            interrupt_myself()
+
     try:
-        ppo_fast.train(config)
+        ppo_fast.train(config, on_update=interrupt)
     except ppo_fast.training.Interrupted as error:
         return error.out, error.steps
-    finally:
-        thread.join()
     raise AssertionError("the run was not interrupted")
 
 
@@ -675,18 +670,66 @@ def test_resume_of_a_finished_run(finished):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
-def test_a_run_stopped_while_it_is_evaluated_can_be_completed(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_stopped_while_it_is_evaluated_can_be_completed(number, tmp_path):
     out = tmp_path / "run"
-    fields = LONG | {"total_steps": 512, "eval_episodes": 2000}
+    process = start_long_run(out, "--total-steps=512", "--eval-episodes=2000")
     picture = out / "learning_curve.png"
     # Evaluation begins when the picture is whole.
-    thread = interrupt_when(lambda: picture.exists() and b"IEND" in picture.read_bytes())
-    with pytest.raises(ppo_fast.training.Interrupted, match="after 512 steps; go on with: "):
-        ppo_fast.train(small(out, **fields))
-    thread.join()
+    wait_until(lambda: picture.exists() and b"IEND" in picture.read_bytes(), process)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.startswith("ppo-fast train: stopped after 512 steps; go on with: ")
     assert not (out / "summary.json").exists()
     ppo_fast.train(resume=out)
     assert json.loads((out / "summary.json").read_text())["eval_episodes"] == 2000
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
+def test_a_run_stopped_in_its_last_update_can_be_completed(tmp_path):
+    out = tmp_path / "run"
+    fields = LONG | {"total_steps": 512, "eval_episodes": 0}
+    with pytest.raises(ppo_fast.training.Interrupted, match="after 512 steps; go on with: "):
+        ppo_fast.train(small(out, **fields), on_update=interrupt_myself)
+    assert not (out / "summary.json").exists()
+    ppo_fast.train(resume=out)
+    assert (out / "summary.json").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
+def test_a_signal_that_comes_too_late_is_not_lost(tmp_path, monkeypatch):
+    # The run is finished, but a program that has more to do ends.
+    trainer = importlib.import_module("ppo_fast.training.trainer")
+    write_json = trainer.write_json
+
+    def write_slowly(path, content):
+        if path.name == "summary.json":
+            interrupt_myself()
+        write_json(path, content)
+
+    monkeypatch.setattr(trainer, "write_json", write_slowly)
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt, match="told to stop when the run was finished: ") as info:
+        ppo_fast.train(small(out, **LONG | {"total_steps": 512, "eval_episodes": 0}))
+    assert info.type is KeyboardInterrupt
+    assert (out / "summary.json").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
+def test_a_run_whose_output_is_closed_is_saved(uninterrupted, tmp_path):
+    # Ctrl-C ends the reader of a pipe as well, before or after the run says that it stops.
+    out = tmp_path / "run"
+    process = start_long_run(out)
+    wait_until(lambda: has_rows(out), process)
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 130
+    assert re.fullmatch(r"ppo-fast train: stopped after [\d,]+ steps; go on with: .*\n", error)
+    ppo_fast.train(resume=out)
+    assert_same_run(out, uninterrupted)
 
 
 # Checkpoints that are damaged or not ours

@@ -20,7 +20,7 @@ constexpr std::align_val_t kTileAlignment{64};
 // one.
 constexpr double kNanosecondsPerThread = 10'000;
 
-// Of a thread's share: as many as another thread may take over.
+// Ranges of a thread's share, so that other threads can take some.
 constexpr int kPieces = 8;
 
 int useful_threads(const EnvTable& table, std::ptrdiff_t num_envs) {

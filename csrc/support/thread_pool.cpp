@@ -70,7 +70,7 @@ class Pool {
       epoch_.store(job.epoch, std::memory_order_release);
     }
     wake_.notify_all();
-    finish(run_ranges(job, 0));
+    run_ranges(job, 0);
     wait_for_workers();
     const std::exception_ptr error = std::exchange(error_, nullptr);
     busy_.store(false, std::memory_order_release);
@@ -82,8 +82,9 @@ class Pool {
   // How many ranges of a thread's share are taken, and in which job: one number, so that a thread that comes
   // late to a job takes nothing of the next one.
   struct alignas(64) Cursor {
-    std::atomic<std::uint64_t> value{0};  // epoch * kMostPieces * 2 + taken
+    std::atomic<std::uint64_t> value{0};  // epoch * kEpoch + taken
   };
+  static constexpr std::uint64_t kEpoch = 2 * kMostPieces;  // more than is ever taken
 
   // Makes up to `wanted` workers. The system may refuse some: the others do their shares.
   void start_workers(int wanted) {
@@ -109,47 +110,43 @@ class Pool {
       }
       seen = job.epoch;
       has_part = thread < job.threads;
-      if (has_part && finish(run_ranges(job, thread))) {
+      if (has_part && run_ranges(job, thread)) {
         std::lock_guard<std::mutex> lock(mutex_);
         done_.notify_one();
       }
     }
   }
 
-  // Runs what nobody has begun, of the thread's own share first; returns how many ranges.
-  int run_ranges(const Job& job, int thread) {
-    int count = 0;
+  // Runs what nobody has begun, of the thread's own share first. True if the last of the job was among it.
+  bool run_ranges(const Job& job, int thread) {
     for (int k = 0; k < job.threads; ++k) {
       const int owner = (thread + k) % job.threads;
+      int count = 0;
       for (int r = take(job, owner); r >= 0; r = take(job, owner)) {
         run_range(job, r);
         ++count;
       }
+      // Share by share: the caller need not wait until a look at all others finds nothing.
+      if (count > 0 && pending_.fetch_sub(count, std::memory_order_acq_rel) == count) return true;
     }
-    return count;
+    return false;
   }
 
   // A range of a thread's share that nobody has begun, or -1.
   int take(const Job& job, int owner) {
-    constexpr std::uint64_t kUnit = 2 * kMostPieces;
     const int first = job.first(owner);
     const auto share = static_cast<std::uint64_t>(job.first(owner + 1) - first);
     std::atomic<std::uint64_t>& cursor = cursors_[owner].value;
     std::uint64_t seen = cursor.load(std::memory_order_relaxed);
     while (true) {
-      if (seen / kUnit > job.epoch) return -1;
-      const std::uint64_t taken = seen / kUnit == job.epoch ? seen % kUnit : 0;
+      if (seen / kEpoch > job.epoch) return -1;
+      const std::uint64_t taken = seen / kEpoch == job.epoch ? seen % kEpoch : 0;
       if (taken == share) return -1;
-      const std::uint64_t next = job.epoch * kUnit + taken + 1;
+      const std::uint64_t next = job.epoch * kEpoch + taken + 1;
       if (cursor.compare_exchange_weak(seen, next, std::memory_order_relaxed)) {
         return first + static_cast<int>(taken);
       }
     }
-  }
-
-  // Whether these were the last ranges of the job.
-  bool finish(int count) {
-    return count > 0 && pending_.fetch_sub(count, std::memory_order_acq_rel) == count;
   }
 
   // A worker looks for work for a while before it sleeps, as those of OpenMP do: rollouts and updates post a
@@ -259,9 +256,13 @@ void detail::parallel_for(std::ptrdiff_t begin, std::ptrdiff_t end, int threads,
     return static_cast<int>(std::clamp<std::ptrdiff_t>(count, 1, std::min(most, end - begin)));
   };
   job.threads = within(threads, Pool::kMostThreads);
+  if (job.threads == 1) {
+    function(body, begin, end);
+    return;
+  }
   job.ranges = within(static_cast<std::ptrdiff_t>(job.threads) * pieces,
                       static_cast<std::ptrdiff_t>(job.threads) * kMostPieces);
-  if (job.threads > 1 && pool().try_run(job)) return;
+  if (pool().try_run(job)) return;
   for (int r = 0; r < job.ranges; ++r) job.run(r);
 }
 

@@ -1,17 +1,18 @@
 // One pool of std::threads for the whole process, shared by all environments and kernels. A second
 // OpenMP runtime beside torch's would fight with it, so there is none.
 //
-// parallel_for(begin, end, threads, body) cuts [begin, end) into `threads` contiguous ranges of
-// nearly equal size and runs body(range_begin, range_end) for each; the caller is one of the threads.
-// With more than one of `pieces`, each of these shares is cut once more, into so many ranges. The cut
-// depends on the arguments only, never on timing; who runs a range does: a thread takes those of its
-// own share first, then what others have not begun, so that nobody waits for one that is still
-// asleep or has a slow processor. The first exception of any range is rethrown in the caller after
-// all ranges have ended. Nothing is allocated per call.
+// parallel_for(begin, end, threads, body) cuts [begin, end) into `threads` contiguous shares of
+// nearly equal size and runs body(range_begin, range_end) for each; the caller is one of the threads,
+// of whom 256 take part at most. With `pieces` above 1 each share is cut once more, into so many
+// ranges. The cut depends on the arguments only, never on timing; who runs a range does: a thread
+// takes those of its own share first, then what others have not begun, so that nobody waits for one
+// that is still asleep or has a slow processor. The first exception of any range is rethrown in the
+// caller, after all ranges have ended. Nothing is allocated per call.
 //
 // Workers start on first use and live until the process ends. They are safe after fork: a child
 // that finds itself without its parent's threads starts its own. A call made while the pool is busy
-// (from another thread, or from inside a body) runs all its ranges itself instead of waiting.
+// (from another thread, or from inside a body) runs all its ranges itself instead of waiting, up to
+// the first exception.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,7 @@ namespace ppo {
 // Processors that this process may run on (its affinity mask, not the machine's count).
 int hardware_threads();
 
-// The most `pieces`: where a share has no more indices, each is a range of its own.
+// The most ranges of a share; one with fewer indices has a range for each.
 constexpr int kMostPieces = 256;
 
 namespace detail {

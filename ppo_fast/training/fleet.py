@@ -202,12 +202,16 @@ class _Fleet:
             for _ in range(min(jobs, len(self._waiting))):
                 self._assign(_Worker(self._inbox))
             while self._workers:
+                news = []
+                with contextlib.suppress(Empty):
+                    news.append(self._inbox.get(timeout=0.1))
+                # Before the news is told: the same signal may have stopped the workers.
                 if stop.is_set() and not self._stopping:
                     self._stopping = True
                     for worker in self._workers:
                         worker.stop()
-                with contextlib.suppress(Empty):
-                    self._handle(*self._inbox.get(timeout=0.1))
+                for worker, message in news:
+                    self._handle(worker, message)
         finally:
             for worker in self._workers:
                 worker.close()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ppo_fast.config import TrainConfig
 from ppo_fast.extras import require
 from ppo_fast.training.metrics import Row
+from ppo_fast.training.output import say
 
 
 class FleetDisplay(Protocol):
@@ -47,7 +48,7 @@ class Lines:
         self._seconds = seconds
         self._next: dict[str, float] = {}
         if finished:
-            print(_kept(finished, total), flush=True)
+            say(_kept(finished, total))
 
     def start(self, name: str, config: TrainConfig) -> None:
         self._next[name] = time.monotonic() + self._seconds
@@ -55,11 +56,11 @@ class Lines:
     def update(self, name: str, row: Row) -> None:
         if time.monotonic() >= self._next[name]:
             self._next[name] = time.monotonic() + self._seconds
-            print(f"{name}: {_figures(row)}", flush=True)
+            say(f"{name}: {_figures(row)}")
 
     def end(self, name: str, row: Row | None, how: str, error: str) -> None:
         self._finished += how == "finished"
-        print(_ending(name, row, how, error, self._finished, self._total), flush=True)
+        say(_ending(name, row, how, error, self._finished, self._total))
 
     def close(self) -> None:
         pass

@@ -8,6 +8,7 @@ from typing import Protocol
 from ppo_fast.config import TrainConfig
 from ppo_fast.extras import require
 from ppo_fast.training.metrics import Row
+from ppo_fast.training.output import say
 
 
 class Display(Protocol):
@@ -49,7 +50,7 @@ class Lines:
     def _show(self, row: Row) -> None:
         self._last = None
         self._next = time.monotonic() + self._seconds
-        print(f"{int(row['steps']):>9,} / {self._total:,} steps  {_figures(row)}", flush=True)
+        say(f"{int(row['steps']):>9,} / {self._total:,} steps  {_figures(row)}")
 
 
 class Bar:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from ppo_fast.training.output import say
+
 
 @contextmanager
 def stop_on_signal(announcement: str | None) -> Iterator[threading.Event]:
@@ -24,7 +26,7 @@ def stop_on_signal(announcement: str | None) -> Iterator[threading.Event]:
             raise KeyboardInterrupt("stopped at once; what came after the last checkpoint is lost")
         stop.set()
         if announcement is not None:
-            print(f"\n{announcement}", flush=True)
+            say(f"\n{announcement}")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

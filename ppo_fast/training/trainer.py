@@ -30,6 +30,7 @@ from ppo_fast.training.metrics import (
     make_episode_tracker,
     read_metrics,
 )
+from ppo_fast.training.output import say
 from ppo_fast.training.plots import plot_learning_curve
 from ppo_fast.training.policy import Policy, flat_size, policy_of
 from ppo_fast.training.progress import make_display
@@ -37,7 +38,7 @@ from ppo_fast.training.run_folder import create_run_folder, is_finished, write_j
 from ppo_fast.training.signals import stop_on_signal
 from ppo_fast.training.torch_threads import torch_threads
 
-_STOPPING = "stopping once all is saved; once more stops at once, without saving"
+_STOPPING = "stopping after this update; once more stops at once, and loses what is not saved"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -112,7 +113,8 @@ def train(
         If training diverges or the environment gives numbers that are not finite, after saving;
         before anything is written, if there is no such device.
     Interrupted
-        On Ctrl-C or SIGTERM, after saving; a second one stops at once, without saving.
+        On Ctrl-C or SIGTERM, after saving; a second one stops at once, without saving. A plain
+        KeyboardInterrupt if the run came to its end all the same.
     """
     if (config is None) == (resume is None):
         raise TypeError("train: give either a config or resume=<folder>")
@@ -133,7 +135,10 @@ def train(
         try:
             with stop_on_signal(_STOPPING if progress else None) as stop:
                 run.train(progress, on_update, stop)
-                return run.finish(progress, stop)
+                result = run.finish(progress, stop)
+                if stop.is_set():  # too late for this run; what else the program has in mind ends
+                    raise KeyboardInterrupt(f"told to stop when the run was finished: {run.out}")
+                return result
         finally:
             run.metrics.close()
 
@@ -248,13 +253,11 @@ class _Run:
     ) -> None:
         """Updates until the run is over; raises Interrupted on a signal."""
         if progress and self.note:
-            print(self.note, flush=True)
+            say(self.note)
         elif self.note:
             warnings.warn(self.note, stacklevel=3)
         if progress and self.learner.why_torch is not None:
-            print(
-                f"trains on torch, not on the native engine: {self.learner.why_torch}", flush=True
-            )
+            say(f"trains on torch, not on the native engine: {self.learner.why_torch}")
         display = make_display(self.config, progress)
         before = self.seconds
         start = time.perf_counter()
@@ -429,6 +432,8 @@ class _Run:
 
     def judge(self, progress: bool, stop: threading.Event) -> TrainResult:
         """What the run has come to, in numbers and as a picture."""
+        if stop.is_set():
+            raise KeyboardInterrupt
         rows = self.metrics.rows
         plot_learning_curve(self.out / "learning_curve.png", self.config, rows)
         policy = policy_of(self.config, self.learner.state(), self.obs_size, self.layout)
@@ -436,7 +441,7 @@ class _Run:
         episodes = self.config.eval_episodes
         if episodes > 0:
             if progress:
-                print(f"evaluating {episodes} greedy episodes ...", flush=True)
+                say(f"evaluating {episodes} greedy episodes ...")
             evaluation = evaluate(policy, episodes=episodes, seed=self.config.seed, stop=stop)
         write_json(self.out / "summary.json", self.summary(evaluation))
         return TrainResult(self.config, policy, columns(rows), evaluation, self.out)

@@ -22,6 +22,7 @@ from typing import Any, TextIO
 from ppo_fast.config import TrainConfig
 from ppo_fast.training.checkpoint import FILE_NAME
 from ppo_fast.training.metrics import Row
+from ppo_fast.training.run_folder import is_finished
 from ppo_fast.training.trainer import train
 
 _SECONDS_BETWEEN_ROWS = 0.25
@@ -77,7 +78,7 @@ def _run(config: TrainConfig, send: Send) -> None:
             train(config, on_update=show)
         end: dict[str, Any] = {"end": "finished"}
     except KeyboardInterrupt:
-        end = {"end": "stopped"}
+        end = {"end": "finished" if is_finished(config.out) else "stopped"}
     except Exception as error:  # whatever it is, the other runs are not to blame
         text = " ".join(str(error).split()) or type(error).__name__
         end = {"end": "failed", "error": text, "traceback": traceback.format_exc()}

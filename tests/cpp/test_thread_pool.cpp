@@ -17,9 +17,9 @@
 namespace {
 
 void covers_every_element_once() {
-  for (int threads : {1, 2, 3, 5}) {
+  for (int threads : {0, 1, 2, 3, 5}) {
     for (std::ptrdiff_t size : {0, 1, 2, 7, 1000}) {
-      for (int pieces : {1, 3, ppo::kMostPieces, 10 * ppo::kMostPieces}) {
+      for (int pieces : {-1, 0, 1, 3, ppo::kMostPieces, 10 * ppo::kMostPieces}) {
         std::vector<int> hits(static_cast<std::size_t>(size), 0);
         const auto hit = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
           for (std::ptrdiff_t i = begin; i < end; ++i) ++hits[static_cast<std::size_t>(i)];
@@ -29,6 +29,18 @@ void covers_every_element_once() {
         for (int count : hits) CHECK(count == 1);
       }
     }
+  }
+}
+
+// Comes last: from then on every job wakes all these workers.
+void more_threads_than_take_part() {
+  for (int pieces : {1, 3}) {
+    std::atomic<int> total{0};
+    ppo::parallel_for(
+        0, 1000, 300,
+        [&](std::ptrdiff_t begin, std::ptrdiff_t end) { total += static_cast<int>(end - begin); },
+        pieces);
+    CHECK(total == 1000);
   }
 }
 
@@ -91,18 +103,21 @@ void narrow_after_wide() {
 
 void carries_exceptions() {
   for (std::ptrdiff_t thrower : {0, 9}) {
-    std::atomic<int> ran{0};
-    bool caught = false;
-    try {
-      ppo::parallel_for(0, 10, 3, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for (int pieces : {1, 3}) {
+      std::atomic<int> ran{0};
+      bool caught = false;
+      const auto body = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         ++ran;
         if (begin <= thrower && thrower < end) throw std::runtime_error("boom");
-      });
-    } catch (const std::runtime_error& error) {
-      caught = std::string(error.what()) == "boom";
+      };
+      try {
+        ppo::parallel_for(0, 10, 3, body, pieces);
+      } catch (const std::runtime_error& error) {
+        caught = std::string(error.what()) == "boom";
+      }
+      CHECK(caught);
+      CHECK(ran == 3 * pieces);
     }
-    CHECK(caught);
-    CHECK(ran == 3);
   }
   covers_every_element_once();  // the pool is still good
 }
@@ -154,5 +169,6 @@ int main() {
   carries_exceptions();
   serves_several_callers_and_nested_calls();
   works_after_fork();
+  more_threads_than_take_part();
   return 0;
 }
