@@ -169,7 +169,7 @@ def test_an_update_waits_at_its_end(changes, expected, gpu, tmp_path, monkeypatc
     reset_envs = trainer._Run.reset_envs
     monkeypatch.setattr(trainer._Run, "save", lambda self, **_: None)
     monkeypatch.setattr(CudaVectorEnv, "get_state", lambda self: None)
-    monkeypatch.setattr(trainer._Run, "finish", lambda self, progress: None)
+    monkeypatch.setattr(trainer._Run, "finish", lambda self, *_: None)
     monkeypatch.setattr(trainer._Run, "reset_envs", lambda self: (reset_envs(self), events.clear()))
     with Reads(events):
         ppo_fast.train(config, on_update=on_update)
