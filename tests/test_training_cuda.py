@@ -198,6 +198,7 @@ def test_episodes_are_counted(gpu, on_cpu, tmp_path):
         np.testing.assert_array_equal(ours[name], theirs[name])
 
 
+@pytest.mark.slow
 def test_it_learns(gpu, tmp_path):
     config = config_of(
         "CartPole-v1",
