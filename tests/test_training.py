@@ -459,6 +459,13 @@ def has_rows(folder, count=10):
     return path.is_file() and path.read_bytes().count(b"\n") > count
 
 
+def long_run_at_work(out):
+    """The long run, started and in the middle of its updates."""
+    process = start_long_run(out)
+    wait_until(lambda: has_rows(out), process)
+    return process
+
+
 def kill(process):
     process.kill()
     process.communicate()
@@ -469,8 +476,7 @@ def kill(process):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_goes_on_with_the_same_bits(number, uninterrupted, tmp_path):
     out = tmp_path / "run"
-    process = start_long_run(out)
-    wait_until(lambda: has_rows(out), process)
+    process = long_run_at_work(out)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -498,8 +504,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(number, uninterrupted, tmp_pat
 def test_metrics_of_a_resumed_run_read_the_same(uninterrupted, tmp_path):
     # Not only equal numbers: whoever reads the file finds integers where there were integers.
     out = tmp_path / "run"
-    process = start_long_run(out)
-    wait_until(lambda: has_rows(out), process)
+    process = long_run_at_work(out)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     ppo_fast.train(resume=out)
@@ -522,8 +527,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(uninterrupted, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
 def test_a_run_killed_after_it_was_resumed_goes_on(uninterrupted, tmp_path):
     out = tmp_path / "run"
-    first = start_long_run(out)
-    wait_until(lambda: has_rows(out), first)
+    first = long_run_at_work(out)
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)
     # Killed as soon as it is at work, before it saves anything itself.
@@ -720,8 +724,7 @@ def test_a_signal_that_comes_too_late_is_not_lost(tmp_path, monkeypatch):
 def test_a_run_whose_output_is_closed_is_saved(uninterrupted, tmp_path):
     # Ctrl-C ends the reader of a pipe as well, before or after the run says that it stops.
     out = tmp_path / "run"
-    process = start_long_run(out)
-    wait_until(lambda: has_rows(out), process)
+    process = long_run_at_work(out)
     process.stdout.close()
     process.send_signal(signal.SIGINT)
     error = process.stderr.read()
