@@ -1,6 +1,5 @@
 """The kernels for CUDA devices: whether this build and this machine have them, and why not."""
 
-from contextlib import nullcontext
 from functools import cache
 from typing import Any, TypedDict
 
@@ -75,19 +74,6 @@ def holds(tensor: Any) -> bool:
 def is_named(device: Any) -> bool:
     """Whether an argument names a CUDA device: `"cuda"`, or `"cuda:1"`."""
     return isinstance(device, str) and device.partition(":")[0] == "cuda"
-
-
-_ALREADY = nullcontext()
-
-
-def current(device: Any) -> Any:
-    """A context in which a torch device is the current one, on which kernels are started."""
-    if device.type == "cuda":
-        import torch
-
-        if device.index != torch.cuda.current_device():
-            return torch.cuda.device(device)
-    return _ALREADY
 
 
 def place(device: str) -> Any:

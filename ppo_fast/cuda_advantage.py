@@ -8,6 +8,7 @@ others.
 """
 
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -46,23 +47,24 @@ def call(
         first_flags = torch.as_tensor(prev_done, device=first.device)
         return valid_rows_of(torch, terminated, truncated, first_flags, time_axis)
     kernels = cuda.kernels(_REFUSED[function])
-    given = list(arguments)
     lambdas = None
     if function in _GAE_LAMBDA:
         k = _GAE_LAMBDA[function]
-        if isinstance(given[k], Tensor):
-            lambdas = given[k].double().contiguous()
-            given[k] = 0.0
+        if isinstance(arguments[k], Tensor):
+            lambdas = arguments[k].double().contiguous()
+            arguments = _with(arguments, k, 0.0)
     for k in _PER_ENV[function]:
-        number = _plain(given[k])
-        if isinstance(number, (bool, int, float)):
-            given[k] = _on_device(number, first)
+        if not isinstance(arguments[k], (Tensor, NoneType)):
+            number = _plain(arguments[k])
+            if isinstance(number, (bool, int, float)):
+                arguments = _with(arguments, k, _on_device(number, first))
     if function == "token_gae":
-        _prepare_sequences(given)
-    with cuda.current(first.device):
-        return kernels.advantage(
-            _EXCHANGE_API, function, tuple(given), lambdas, torch.empty_like, new_out
-        )
+        arguments = _with_sequences(arguments)
+    return kernels.advantage(_EXCHANGE_API, function, arguments, lambdas, torch.empty_like, new_out)
+
+
+def _with(arguments: tuple[Any, ...], k: int, argument: Any) -> tuple[Any, ...]:
+    return (*arguments[:k], argument, *arguments[k + 1 :])
 
 
 def _plain(x: Any) -> Any:
@@ -75,7 +77,8 @@ def _on_device(number: bool | float, first: Tensor) -> Tensor:
     return torch.full((1,), number, dtype=dtype, device=first.device)
 
 
-def _prepare_sequences(given: list[Any]) -> None:
+def _with_sequences(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    given = list(arguments)
     cu_seqlens = given[_CU_SEQLENS]
     if isinstance(cu_seqlens, Tensor):
         is_narrow = cu_seqlens.dtype == torch.int32
@@ -86,6 +89,7 @@ def _prepare_sequences(given: list[Any]) -> None:
     if isinstance(bootstrap, Tensor) and bootstrap.ndim == 0:
         bootstrap = bootstrap.reshape(1).expand(_num_sequences(given[0], cu_seqlens))
     given[_BOOTSTRAP] = bootstrap
+    return tuple(given)
 
 
 def _num_sequences(rewards: Tensor, cu_seqlens: Any) -> int:

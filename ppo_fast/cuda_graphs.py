@@ -6,13 +6,12 @@ replaces a tensor lets the graph be captured anew. What it allocates inside is t
 """
 
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import torch
-
-from ppo_fast import cuda
 
 Function = Callable[[], None]
 
@@ -49,7 +48,7 @@ class Graphs:
         if not captures(self._place):
             function()
             return
-        with cuda.current(self._place):
+        with _current(self._place):
             known = self._known.get(name)
             if known is None or known.key != key:
                 self._known.pop(name, None)
@@ -86,6 +85,11 @@ class Graphs:
         with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode=mode):
             function()
         return graph
+
+
+def _current(place: torch.device) -> AbstractContextManager[object]:
+    """A context in which that device is the current one, of whose streams torch speaks."""
+    return torch.cuda.device(place) if place.type == "cuda" else nullcontext()
 
 
 def captures(place: torch.device) -> bool:

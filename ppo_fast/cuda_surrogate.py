@@ -34,14 +34,13 @@ def loss(
     outputs = [new(()), new(len(STATS), dtype=torch.float64)]
     outputs += [new(x.shape) for x in with_gradient if x is not None]
     scratch = partial(torch.empty, dtype=torch.int8, device=first.device)
-    with cuda.current(first.device):
-        kernels.loss(
-            Tensor.__dlpack_c_exchange_api__,
-            function,
-            form,
-            tuple(None if x is None else x.detach() for x in tensors),
-            settings,
-            tuple(outputs),
-            scratch,
-        )
+    kernels.loss(
+        Tensor.__dlpack_c_exchange_api__,
+        function,
+        form,
+        tuple(None if x is None else x.detach() for x in tensors),
+        settings,
+        tuple(outputs),
+        scratch,
+    )
     return outputs

@@ -25,6 +25,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 _call_torch: Callable[[str, tuple[Any, ...]], Any] | None = None
+_tensor_type: Any = None  # torch's, once one has come
 _DLPACK_CUDA = 2
 
 
@@ -39,9 +40,13 @@ def _torch_function() -> Callable[[str, tuple[Any, ...]], Any]:
 
 def call(function: str, arguments: tuple[Any, ...]) -> Any:
     """Call a function of `FUNCTIONS` whose first argument is not a NumPy array."""
+    global _tensor_type
     first = arguments[0]
+    if _call_torch is not None and type(first) is _tensor_type:
+        return _call_torch(function, arguments)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(first, torch.Tensor):
+        _tensor_type = torch.Tensor
         return _torch_function()(function, arguments)
     if not hasattr(first, "__dlpack__"):
         raise TypeError(

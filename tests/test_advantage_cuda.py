@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from advantage_cases import PLAIN, as_call, random_case  # noqa: E402
+from advantage_cases import PLAIN, Form, as_call, random_case  # noqa: E402
 from advantage_torch_cases import (  # noqa: E402
     ALL,
     CALLS,
@@ -37,7 +37,7 @@ def call_on(device, function, call):
 def assert_close(results, expected, tolerance=None):
     """Tensors of these shapes, layouts and dtypes; equal to what the parallel order allows."""
     for ours, other in zip(as_tuple(results), as_tuple(expected), strict=True):
-        other = as_tensor(other)
+        other = as_tensor(other).cpu()
         assert ours.dtype == other.dtype
         assert ours.shape == other.shape
         assert ours.stride() == other.stride() or ours.numel() == 0
@@ -60,13 +60,24 @@ def test_results_are_those_of_the_cpu(name, device):
     assert_is_that_of_the_cpu(device, function, call)
 
 
-def case_of(function, num_steps, num_envs, dtype=np.float32):
-    """Every flag and final values, and what the function takes besides."""
-    case = random_case(7, num_steps, num_envs, form=PLAIN, dtype=dtype)
-    if function == "vtrace":
+# Every flag and final values; and the form that has kernels of its own in float32.
+FORMS_ON_GPU = {"gae": PLAIN, "gae-short": Form("last_values", "terminated", None, False)}
+
+
+def assert_case_is_that_of_the_cpu(
+    device, kind, num_steps, num_envs, layout="contiguous", dtype=np.float32, tolerance=None
+):
+    """`kind` is a form of gae, or vtrace."""
+    form = FORMS_ON_GPU.get(kind, PLAIN)
+    case = random_case(7, num_steps, num_envs, form=form, dtype=dtype)
+    if kind == "vtrace":
         rng = np.random.default_rng(8)
         case["log_rhos"] = rng.normal(0, 0.5, (num_steps, num_envs)).astype(dtype)
-    return case
+    call = as_call(case, "TN", [layout])
+    assert_is_that_of_the_cpu(device, "vtrace" if kind == "vtrace" else "gae", call, tolerance)
+
+
+KINDS = pytest.mark.parametrize("kind", [*FORMS_ON_GPU, "vtrace"])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -74,41 +85,56 @@ def case_of(function, num_steps, num_envs, dtype=np.float32):
 @pytest.mark.parametrize(
     ("num_steps", "num_envs"), [(1, 1), (33, 1), (300, 3), (129, 40), (5, 1025)]
 )
-@pytest.mark.parametrize("function", ["gae", "vtrace"])
-def test_shapes_that_are_cut(function, num_steps, num_envs, layout, dtype, device):
-    case = case_of(function, num_steps, num_envs, dtype)
-    assert_is_that_of_the_cpu(device, function, as_call(case, "TN", [layout]))
+@KINDS
+def test_shapes_that_are_cut(kind, num_steps, num_envs, layout, dtype, device):
+    assert_case_is_that_of_the_cpu(device, kind, num_steps, num_envs, layout, dtype)
 
 
-# A block has 128 steps of gae in float32 at once, 64 of anything else.
-@pytest.mark.parametrize("num_steps", [63, 64, 65, 127, 128, 129, 192, 256, 257, 500])
-@pytest.mark.parametrize(
-    ("function", "dtype"), [("gae", np.float32), ("gae", np.float64), ("vtrace", np.float32)]
-)
-def test_columns_in_tiles(function, dtype, num_steps, device):
-    case = case_of(function, num_steps, 33, dtype)
-    assert_is_that_of_the_cpu(device, function, as_call(case, "TN", ["contiguous"]))
+# A warp has 8 steps of 32 columns in float32, 4 in gae of float64 and in vtrace; where that makes
+# more than two tiles of 16 warps, more steps of fewer columns.
+@pytest.mark.parametrize("num_steps", [63, 64, 65, 127, 128, 129, 192, 256, 257, 500, 520])
+@KINDS
+def test_columns_in_tiles(kind, num_steps, device):
+    assert_case_is_that_of_the_cpu(device, kind, num_steps, 33)
 
 
-# From 64 groups of 32 columns on time is one part; from 1,056 on a warp is alone with its columns,
+@pytest.mark.parametrize("num_steps", [63, 64, 65, 128, 129, 520])
+def test_columns_of_doubles_in_tiles(num_steps, device):
+    assert_case_is_that_of_the_cpu(device, "gae", num_steps, 33, dtype=np.float64)
+
+
+# A warp has 4, 8, 16 or 32 columns, as many as make 64 groups of them; of fewer groups, those with
+# more than four tiles are in several parts. From 1,057 groups on a warp is alone with its columns,
 # and has the bits of the CPU.
 @pytest.mark.parametrize(
     ("num_steps", "num_envs", "tolerance"),
-    [(300, 2015, None), (300, 2016, None), (300, 2017, None), (3, 33760, None), (3, 33761, 0)],
+    [
+        (300, 504, None),
+        (300, 1008, None),
+        (300, 1009, None),
+        (300, 2017, None),
+        (3, 33792, None),
+        (3, 33793, 0),
+        (4097, 4, None),
+        (9000, 40, None),
+    ],
 )
-def test_columns_around_the_bounds(num_steps, num_envs, tolerance, device):
-    case = case_of("gae", num_steps, num_envs)
-    call = as_call(case, "TN", ["contiguous"])
-    assert_is_that_of_the_cpu(device, "gae", call, tolerance)
+@pytest.mark.parametrize("kind", FORMS_ON_GPU)
+def test_columns_around_the_bounds(kind, num_steps, num_envs, tolerance, device):
+    assert_case_is_that_of_the_cpu(device, kind, num_steps, num_envs, tolerance=tolerance)
 
 
-# A lane has four steps of a row; they are written in one piece where rows start on 16 bytes.
-@pytest.mark.parametrize("num_steps", [1, 3, 4, 5, 127, 128, 129, 256, 257, 640])
-@pytest.mark.parametrize("function", ["gae", "vtrace"])
-def test_rows_in_rounds(function, num_steps, device):
-    case = case_of(function, num_steps, 3)
-    call = as_call(case, "TN", ["batch_major_contiguous"])
-    assert_is_that_of_the_cpu(device, function, call)
+# A lane has four steps of a row, which are read and written in one piece where they start on 16
+# bytes. A warp has 128 at once, a block 2,048; of more than four times that there are parts.
+@pytest.mark.parametrize("num_steps", [1, 3, 4, 5, 127, 128, 129, 256, 257, 640, 2049, 8193, 20000])
+@KINDS
+def test_rows_in_tiles(kind, num_steps, device):
+    assert_case_is_that_of_the_cpu(device, kind, num_steps, 3, "batch_major_contiguous")
+
+
+@pytest.mark.parametrize("kind", FORMS_ON_GPU)
+def test_one_long_row(kind, device):
+    assert_case_is_that_of_the_cpu(device, kind, 100_000, 1)
 
 
 def test_factors_near_1(device):

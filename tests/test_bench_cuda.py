@@ -35,6 +35,7 @@ def test_bench_cuda(tmp_path, device, capsys):
         timer=WallTimer() if device == "cpu" else None,
         rollouts=[(5, 33), (40, 3)],
         rows=[(2, 70)],
+        cut=[((5, 33), 0)],
         tokens=[(2, 70)],
         batches=[64],
         envs=["CartPole-v1", "Pendulum-v1"],
@@ -44,7 +45,7 @@ def test_bench_cuda(tmp_path, device, capsys):
         checks=["Tests: fine"],
         out=tmp_path / "cuda",
     )
-    assert len(results) == 7
+    assert len(results) == 9
     assert all(r.device_seconds > 0 and r.host_seconds > 0 for r in results)
     report = json.loads((tmp_path / "cuda.json").read_text())
     assert [r["what"] for r in report["results"]] == [r.what for r in results]

@@ -156,7 +156,7 @@ def test_without_a_gpu():
 
 
 @needs_nvcc
-def test_nvcc_takes_a_header(emulated, monkeypatch):
+def test_nvcc_takes_a_header_beside_emulated_kernels(emulated, monkeypatch):
     monkeypatch.setattr(ppo_fast.cuda, "kernels", lambda what: emulated)
     monkeypatch.setattr(ppo_fast.cuda, "place", lambda name: torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
@@ -166,7 +166,7 @@ def test_nvcc_takes_a_header(emulated, monkeypatch):
 
 
 @needs_nvcc
-def test_functions_without_a_mark(emulated, monkeypatch, tmp_path):
+def test_functions_without_a_mark_beside_emulated_kernels(emulated, monkeypatch, tmp_path):
     monkeypatch.setattr(ppo_fast.cuda, "kernels", lambda what: emulated)
     monkeypatch.setattr(ppo_fast.cuda, "place", lambda name: torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))

@@ -32,10 +32,13 @@ class Moved:
         self.dist = distribution(case.family, self.leaves[:-1], self.mask)
         self.old_dist = distribution(case.family, [x.to(device) for x in case.old], self.mask)
         self.actions = case.actions.to(device)
+        self.columns = {k: x.to(device) for k, x in batch.columns.items()}
         self.device = device
 
     def arguments(self, options):
-        given = self.batch.arguments(options) | {"values": self.leaves[-1]}
+        given = self.batch.arguments(options)
+        given |= {k: x for k, x in self.columns.items() if k in given and k not in options}
+        given["values"] = self.leaves[-1]
         return {k: x.to(self.device) if torch.is_tensor(x) else x for k, x in given.items()}
 
     def loss(self, **options):
@@ -337,6 +340,7 @@ def test_ppo_loss(device):
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+@pytest.mark.filterwarnings("ignore:The AccumulateGrad node's stream does not match")
 def test_it_waits_for_nothing_and_can_be_captured(device):
     if device != "cuda":
         pytest.skip("the CPU has no graphs")

@@ -1,139 +1,140 @@
-// The blocks of column_blocks.h and the warps of row_warps.h and token_warps.h on a GPU. Floor of gae: 17 bytes an element in
-// float32; with several parts the first pass reads 9 more, from the second-level cache where it holds them.
+// The blocks of tiles.h and token_tiles.h on a GPU. Floor of gae: 17 bytes an element in float32; with several parts the first
+// pass reads 9 more, from the second-level cache where it holds them.
 #include "advantage/cuda.h"
 
-#include "advantage/column_blocks.h"
-#include "advantage/row_warps.h"
-#include "advantage/token_warps.h"
+#include "advantage/tiles.h"
+#include "advantage/token_tiles.h"
 #include "ppo_fast/launch.h"
 
 namespace ppo::cuda {
 namespace {
 
-template <typename Elements>
-struct SummarizeColumns {
-  typename Elements::Arguments arguments;
+// Starts a pass: pass(share, block) by all blocks.
+template <typename Pass>
+struct OnShares {
+  static constexpr int kAtOnce = Pass::kWarps / kMostBlockWarps;
   Cut cut;
+  Pass pass;
+
+  template <typename Block>
+  PPO_HD void operator()(std::ptrdiff_t b, const Block& block) const {
+    pass(cut, share_of(cut, b), block);
+  }
+};
+template <typename Pass>
+cudaError_t run(const Cut& cut, std::size_t bytes, cudaStream_t stream, const Pass& pass) {
+  return for_each_block(cut.shares(), static_cast<int>(cut.block_warps), bytes, stream,
+                        OnShares<Pass>{cut, pass});
+}
+
+template <typename Elements, bool kRows>
+struct Summarize {
+  static constexpr int kWarps = Elements::template kWarps<kRows>;
+  typename Elements::Arguments arguments;
   Summary* summaries;
 
-  PPO_HD void operator()(std::ptrdiff_t b, const Block& block) const {
-    summarize_columns<Elements>(arguments, cut, share_of(cut, b), block, summaries);
+  template <typename Block>
+  PPO_HD void operator()(const Cut& cut, const Share& share, const Block& block) const {
+    summarize<Elements, kRows>(arguments, cut, share, block, summaries);
   }
 };
 
-template <typename Elements>
-struct ComputeColumns {
+template <typename Elements, bool kRows>
+struct Compute {
+  static constexpr int kWarps = Elements::template kWarps<kRows>;
   typename Elements::Arguments arguments;
-  Cut cut;
   const Summary* summaries;
 
-  PPO_HD void operator()(std::ptrdiff_t b, const Block& block) const {
-    compute_columns<Elements>(arguments, cut, share_of(cut, b), block, summaries);
+  template <typename Block>
+  PPO_HD void operator()(const Cut& cut, const Share& share, const Block& block) const {
+    compute<Elements, kRows>(arguments, cut, share, block, summaries);
   }
 };
 
-template <typename Elements>
-struct SummarizeRows {
-  typename Elements::Arguments arguments;
-  Cut cut;
-  Summary* summaries;
-
-  PPO_HD void operator()(std::ptrdiff_t w, const Warp& warp) const {
-    summarize_row<Elements>(arguments, cut, share_of(cut, w), warp, summaries);
+template <typename Elements, bool kRows>
+cudaError_t run_passes(const typename Elements::Arguments& a, const Cut& cut, Summary* summaries,
+                       cudaStream_t stream) {
+  const std::size_t bytes = Carries<kRows, Block>::bytes(cut);
+  if (cut.parts > 1) {
+    const auto error = run(cut, bytes, stream, Summarize<Elements, kRows>{a, summaries});
+    if (error != cudaSuccess) return error;
   }
-};
-
-template <typename Elements>
-struct ComputeRows {
-  typename Elements::Arguments arguments;
-  Cut cut;
-  const Summary* summaries;
-
-  PPO_HD void operator()(std::ptrdiff_t w, const Warp& warp) const {
-    compute_row<Elements>(arguments, cut, share_of(cut, w), warp, summaries);
-  }
-};
+  return run(cut, bytes, stream, Compute<Elements, kRows>{a, summaries});
+}
 
 template <typename Elements>
 cudaError_t run(const typename Elements::Arguments& a, const Cut& cut, void* scratch,
                 cudaStream_t stream) {
   if (cut.num_steps == 0 || cut.num_columns == 0) return cudaSuccess;
   auto* summaries = static_cast<Summary*>(scratch);
-  cudaError_t error = cudaSuccess;
-  if (cut.along_time) {
-    if (cut.parts > 1) {
-      error = for_each_warp(cut.shares(), stream, SummarizeRows<Elements>{a, cut, summaries});
-    }
-    if (error != cudaSuccess) return error;
-    return for_each_warp(cut.shares(), stream, ComputeRows<Elements>{a, cut, summaries});
-  }
-  const auto blocks = [&](const auto& body) {
-    return for_each_block(cut.shares(), static_cast<int>(cut.block_warps),
-                          ColumnMemory::bytes(cut.block_warps), stream, body);
-  };
-  if (cut.parts > 1) error = blocks(SummarizeColumns<Elements>{a, cut, summaries});
-  return error != cudaSuccess ? error : blocks(ComputeColumns<Elements>{a, cut, summaries});
+  return cut.width == 1 ? run_passes<Elements, true>(a, cut, summaries, stream)
+                        : run_passes<Elements, false>(a, cut, summaries, stream);
 }
 
 template <typename T>
 struct SummarizeTokenValues {
+  static constexpr int kWarps = ppo::kWarps;
   TokenArguments<T> arguments;
-  Cut cut;
   Summary* values;
 
-  PPO_HD void operator()(std::ptrdiff_t w, const Warp& warp) const {
-    summarize_token_values(arguments, cut, share_of(cut, w), warp, values);
+  template <typename Block>
+  PPO_HD void operator()(const Cut& cut, const Share& share, const Block& block) const {
+    summarize_token_values(arguments, cut, share, block, values);
   }
 };
 
 template <typename T>
 struct SummarizeTokens {
+  static constexpr int kWarps = ppo::kWarps;
   TokenArguments<T> arguments;
-  Cut cut;
   const Summary* values;
   Summary* summaries;
 
-  PPO_HD void operator()(std::ptrdiff_t w, const Warp& warp) const {
-    summarize_tokens(arguments, cut, share_of(cut, w), warp, values, summaries);
+  template <typename Block>
+  PPO_HD void operator()(const Cut& cut, const Share& share, const Block& block) const {
+    summarize_tokens(arguments, cut, share, block, values, summaries);
   }
 };
 
 template <typename T>
 struct ComputeTokens {
+  static constexpr int kWarps = ppo::kWarps;
   TokenArguments<T> arguments;
-  Cut cut;
   const Summary* values;
   const Summary* summaries;
 
-  PPO_HD void operator()(std::ptrdiff_t w, const Warp& warp) const {
-    compute_tokens(arguments, cut, share_of(cut, w), warp, values, summaries);
+  template <typename Block>
+  PPO_HD void operator()(const Cut& cut, const Share& share, const Block& block) const {
+    compute_tokens(arguments, cut, share, block, values, summaries);
   }
 };
 
 template <typename T>
-cudaError_t run(const TokenArguments<T>& a, const Cut& cut, void* scratch, cudaStream_t stream) {
+cudaError_t run_tokens(const TokenArguments<T>& a, const Cut& cut, void* scratch,
+                       cudaStream_t stream) {
   if (cut.num_steps == 0 || cut.num_columns == 0) return cudaSuccess;
   auto* values = static_cast<Summary*>(scratch);
   Summary* summaries = values + cut.num_columns * cut.parts;
+  const std::size_t bytes = TokenCarries<Block>::bytes(cut);
   if (cut.parts > 1) {
-    cudaError_t error =
-        for_each_warp(cut.shares(), stream, SummarizeTokenValues<T>{a, cut, values});
+    cudaError_t error = run(cut, bytes, stream, SummarizeTokenValues<T>{a, values});
     if (error != cudaSuccess) return error;
-    error = for_each_warp(cut.shares(), stream, SummarizeTokens<T>{a, cut, values, summaries});
+    error = run(cut, bytes, stream, SummarizeTokens<T>{a, values, summaries});
     if (error != cudaSuccess) return error;
   }
-  return for_each_warp(cut.shares(), stream, ComputeTokens<T>{a, cut, values, summaries});
+  return run(cut, bytes, stream, ComputeTokens<T>{a, values, summaries});
 }
 
 }  // namespace
 
 cudaError_t start(const GaeArguments<float>& a, const Cut& cut, void* scratch,
                   cudaStream_t stream) {
-  return run<GaeElements<float>>(a, cut, scratch, stream);
+  return cut.is_plain ? run<GaeElements<float, true>>(a, cut, scratch, stream)
+                      : run<GaeElements<float, false>>(a, cut, scratch, stream);
 }
 cudaError_t start(const GaeArguments<double>& a, const Cut& cut, void* scratch,
                   cudaStream_t stream) {
-  return run<GaeElements<double>>(a, cut, scratch, stream);
+  return run<GaeElements<double, false>>(a, cut, scratch, stream);
 }
 cudaError_t start(const VtraceArguments<float>& a, const Cut& cut, void* scratch,
                   cudaStream_t stream) {
@@ -145,11 +146,11 @@ cudaError_t start(const VtraceArguments<double>& a, const Cut& cut, void* scratc
 }
 cudaError_t start(const TokenArguments<float>& a, const Cut& cut, void* scratch,
                   cudaStream_t stream) {
-  return run(a, cut, scratch, stream);
+  return run_tokens(a, cut, scratch, stream);
 }
 cudaError_t start(const TokenArguments<double>& a, const Cut& cut, void* scratch,
                   cudaStream_t stream) {
-  return run(a, cut, scratch, stream);
+  return run_tokens(a, cut, scratch, stream);
 }
 
 }  // namespace ppo::cuda

@@ -73,12 +73,13 @@ class RunOnDevice {
 
 // Refuses what is no tensor of the library of the first argument, and what it would have to differentiate.
 void require_tensors(const py::tuple& given, PyTypeObject* type) {
+  static const py::handle requires_grad = py::str("requires_grad").release();
   for (const py::handle& x : given) {
     if (x.is_none()) continue;
     if (PyTuple_CheckExact(x.ptr())) {
       require_tensors(py::reinterpret_borrow<py::tuple>(x), type);
     } else if (PyObject_TypeCheck(x.ptr(), type)) {
-      if (x.attr("requires_grad").cast<bool>()) throw py::type_error("a tensor requires grad");
+      if (py::bool_(x.attr(requires_grad))) throw py::type_error("a tensor requires grad");
     } else if (!arrays::is_scalar(x) && !PyUnicode_Check(x.ptr())) {
       throw py::type_error("an argument is neither a tensor nor a number");
     }

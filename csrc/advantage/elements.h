@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "advantage/arguments.h"
 #include "advantage/cut.h"
@@ -35,6 +36,36 @@ PPO_HD void each_before(T* at, std::ptrdiff_t stride, int first, int count, cons
   }
 }
 
+// Neighbours in memory that go to registers and back in one piece: each piece of a sector would be an access of its own.
+template <typename T, int kMost>
+struct alignas(sizeof(T) * kMost < 16 ? sizeof(T) * kMost : 16) Run {
+  std::remove_const_t<T> items[kMost];
+};
+
+// The kMost elements before `end`, if there are so many and they are neighbours that lie as a run must; else null.
+template <int kMost, typename T>
+PPO_HD auto* run_before(T* end, std::ptrdiff_t stride, int count) {
+  using Items = std::conditional_t<std::is_const_v<T>, const Run<T, kMost>, Run<T, kMost>>;
+  T* first = end - kMost;
+  const bool fits = count == kMost && stride == 1 &&
+                    reinterpret_cast<std::uintptr_t>(first) % alignof(Items) == 0;
+  return fits ? reinterpret_cast<Items*>(first) : nullptr;
+}
+
+// Calls body(k, element) for all steps before `at`, the last one first.
+template <bool kRows, int kMost, typename T, typename Body>
+PPO_HD void all_before(T* at, std::ptrdiff_t stride, int count, const Body& body) {
+  if constexpr (kRows) {
+    if (auto* run = run_before<kMost>(at, stride, count)) {
+      const auto loaded = *run;
+      PPO_UNROLL
+      for (int k = 0; k < kMost; ++k) body(k, loaded.items[kMost - 1 - k]);
+      return;
+    }
+  }
+  each_before<kMost>(at, stride, 0, count, body);
+}
+
 // A view from a step of a column on.
 template <typename T>
 struct Backward {
@@ -51,15 +82,37 @@ struct Backward {
   PPO_HD void each(int first, int count, const Body& body) const {
     each_before<kMost>(start - first * stride, stride, first, count, body);
   }
+  template <bool kRows, int kMost, typename Body>
+  PPO_HD void all(int count, const Body& body) const {
+    all_before<kRows, kMost>(start, stride, count, body);
+  }
+  template <int kMost>
+  PPO_HD auto* run(int count) const {
+    return run_before<kMost>(start, stride, count);
+  }
   // The same, with zeros if there is no view.
   template <int kMost, typename Body>
   PPO_HD void each_or_zero(int first, int count, const Body& body) const {
     if (data == nullptr) {
-      PPO_UNROLL
-      for (int k = first; k < kMost; ++k) body(k, T(0));
+      zeros<kMost>(first, body);
     } else {
       each<kMost>(first, count, body);
     }
+  }
+  template <bool kRows, int kMost, typename Body>
+  PPO_HD void all_or_zero(int count, const Body& body) const {
+    if (data == nullptr) {
+      zeros<kMost>(0, body);
+    } else {
+      all<kRows, kMost>(count, body);
+    }
+  }
+
+ private:
+  template <int kMost, typename Body>
+  PPO_HD void zeros(int first, const Body& body) const {
+    PPO_UNROLL
+    for (int k = first; k < kMost; ++k) body(k, T(0));
   }
 };
 
@@ -75,32 +128,51 @@ struct BackwardFlags {
   // The bits of flags as they come, where they fit; `is_set` looks at them.
   template <int kMost, typename Body>
   PPO_HD void each(int first, int count, const Body& body) const {
-    if (data == nullptr) {
-      PPO_UNROLL
-      for (int k = first; k < kMost; ++k) body(k, 0u);
-    } else if (type == FlagType::kByte) {
-      each_of<std::uint8_t, kMost>(first, count, body);
-    } else if (type == FlagType::kFloat) {
-      each_of<float, kMost>(first, count,
-                            [&](int k, float x) { body(k, std::bit_cast<std::uint32_t>(x)); });
-    } else if (type == FlagType::kInt32) {
-      each_of<std::uint32_t, kMost>(first, count, body);
-    } else if (type == FlagType::kInt64) {
-      each_of<std::int64_t, kMost>(first, count,
-                                   [&](int k, std::int64_t x) { body(k, x != 0 ? 1u : 0u); });
-    } else {
-      each_of<double, kMost>(first, count, [&](int k, double x) { body(k, x != 0 ? 1u : 0u); });
-    }
+    read<kMost>(first, body, [&]<typename T>(const T* end, const auto& take) {
+      each_before<kMost>(end - first * stride, stride, first, count, take);
+    });
+  }
+  template <bool kRows, int kMost, typename Body>
+  PPO_HD void all(int count, const Body& body) const {
+    read<kMost>(0, body, [&]<typename T>(const T* end, const auto& take) {
+      all_before<kRows, kMost>(end, stride, count, take);
+    });
+  }
+  // Of flags that are bytes.
+  template <int kMost, typename Body>
+  PPO_HD void each_byte(int first, int count, const Body& body) const {
+    each_before<kMost>(end<std::uint8_t>() - first * stride, stride, first, count, body);
+  }
+  template <bool kRows, int kMost, typename Body>
+  PPO_HD void all_bytes(int count, const Body& body) const {
+    all_before<kRows, kMost>(end<std::uint8_t>(), stride, count, body);
   }
   PPO_HD bool is_set(std::uint32_t bits) const {
     return (type == FlagType::kFloat ? bits << 1 : bits) != 0;  // -0.0 is not set
   }
 
  private:
-  template <typename T, int kMost, typename Body>
-  PPO_HD void each_of(int first, int count, const Body& body) const {
-    each_before<kMost>(static_cast<const T*>(data) + place - first * stride, stride, first, count,
-                       body);
+  // from(end, take) reads elements of the flags' type, of which `take` makes bits.
+  template <int kMost, typename Body, typename From>
+  PPO_HD void read(int first, const Body& body, const From& from) const {
+    if (data == nullptr) {
+      PPO_UNROLL
+      for (int k = first; k < kMost; ++k) body(k, 0u);
+    } else if (type == FlagType::kByte) {
+      from(end<std::uint8_t>(), body);
+    } else if (type == FlagType::kFloat) {
+      from(end<float>(), [&](int k, float x) { body(k, std::bit_cast<std::uint32_t>(x)); });
+    } else if (type == FlagType::kInt32) {
+      from(end<std::uint32_t>(), body);
+    } else if (type == FlagType::kInt64) {
+      from(end<std::int64_t>(), [&](int k, std::int64_t x) { body(k, x != 0 ? 1u : 0u); });
+    } else {
+      from(end<double>(), [&](int k, double x) { body(k, x != 0 ? 1u : 0u); });
+    }
+  }
+  template <typename T>
+  PPO_HD const T* end() const {
+    return static_cast<const T*>(data) + place;
   }
 };
 
@@ -115,8 +187,8 @@ struct Loaded {
   std::uint32_t masked;
 };
 
-// Transitions before step t of column n.
-template <typename T>
+// Transitions before step t of column n. kPlain: in the form that most calls have (has_plain_form in cut.h).
+template <typename T, bool kPlain>
 struct TransitionsFrom {
   Backward<const T> rewards;
   Backward<const T> values;
@@ -148,18 +220,31 @@ struct TransitionsFrom {
         is_end(t == a.num_steps) {}
 
   // x[k] for k < count, view by view.
-  template <int kMost, typename Into>
+  template <bool kRows, int kMost, typename Into>
   PPO_HD void load(int count, Into (&x)[kMost]) const {
-    rewards.template each<kMost>(0, count, [&](int k, T y) { x[k].reward = y; });
-    values.template each_or_zero<kMost>(0, count, [&](int k, T y) { x[k].value = y; });
+    rewards.template all<kRows, kMost>(count, [&](int k, T y) { x[k].reward = y; });
+    const auto set_value = [&](int k, T y) { x[k].value = y; };
     const auto set_next = [&](int k, T y) { x[k].next_value = y; };
-    after_first.template each_or_zero<1>(0, count, set_next);
-    after.template each_or_zero<kMost>(1, count, set_next);
     const auto set_terminated = [&](int k, std::uint32_t y) { x[k].terminated = y; };
-    terminated_first.template each<1>(0, count, set_terminated);
-    terminated.template each<kMost>(1, count, set_terminated);
-    truncated.template each<kMost>(0, count, [&](int k, std::uint32_t y) { x[k].truncated = y; });
-    masked.template each<kMost>(0, count, [&](int k, std::uint32_t y) { x[k].masked = y; });
+    if constexpr (kPlain) {
+      values.template all<kRows, kMost>(count, set_value);
+      after_first.template each<1>(0, count, set_next);
+      terminated_first.template each_byte<1>(0, count, set_terminated);
+      if (kRows && !is_end) {
+        terminated.template all_bytes<kRows, kMost>(count, set_terminated);
+      } else {
+        terminated.template each_byte<kMost>(1, count, set_terminated);
+      }
+    } else {
+      values.template all_or_zero<kRows, kMost>(count, set_value);
+      after_first.template each_or_zero<1>(0, count, set_next);
+      after.template each_or_zero<kMost>(1, count, set_next);
+      terminated_first.template each<1>(0, count, set_terminated);
+      terminated.template each<kMost>(1, count, set_terminated);
+      truncated.template all<kRows, kMost>(count,
+                                           [&](int k, std::uint32_t y) { x[k].truncated = y; });
+      masked.template all<kRows, kMost>(count, [&](int k, std::uint32_t y) { x[k].masked = y; });
+    }
   }
   PPO_HD std::uint8_t flags(int k, const Loaded<T>& x) const {
     const bool terminates =
@@ -169,12 +254,21 @@ struct TransitionsFrom {
   }
   // A truncated transition is followed by its final value.
   PPO_HD void complete(int k, Loaded<T>& x) const {
-    if (final_values.data == nullptr) return;
+    if (kPlain || final_values.data == nullptr) return;
     if ((flags(k, x) & kTruncated) != 0) x.next_value = final_values(k);
   }
   // Before importance weights.
-  PPO_HD Front<true, T> front(int k, const Loaded<T>& x) const {
-    return {x.reward, x.value, x.next_value, x.next_value, flags(k, x), decay, gamma};
+  template <int kMost, typename From>
+  PPO_HD auto front(int k, const From (&all)[kMost]) const {
+    const Loaded<T>& x = all[k];
+    if constexpr (kPlain) {
+      const T next = k > 0 ? all[k > 0 ? k - 1 : 0].value : x.next_value;
+      const std::uint8_t ends = x.terminated != 0 ? 1 : 0;
+      return Front<false, T>(x.reward, x.value, next, next, ends, decay, gamma);
+    } else {
+      return Front<true, T>(x.reward, x.value, x.next_value, x.next_value, flags(k, x), decay,
+                            gamma);
+    }
   }
 };
 
@@ -186,8 +280,10 @@ struct Results {
 
 // A lane without a step has an element that hands on everything.
 
-template <typename T>
+template <typename T, bool kPlain>
 struct GaeElements {
+  template <bool kRows>
+  static constexpr int kWarps = kPlain && kRows ? kPlainRowWarps : ppo::kWarps;
   using Arguments = GaeArguments<T>;
   using Loaded = ppo::Loaded<T>;
 
@@ -197,7 +293,7 @@ struct GaeElements {
     T coefficient = T(1);
   };
   struct From {
-    TransitionsFrom<T> transitions;
+    TransitionsFrom<T, kPlain> transitions;
     Backward<T> first;   // advantages
     Backward<T> second;  // returns
 
@@ -205,15 +301,16 @@ struct GaeElements {
         : transitions(a, t, n), first(a.advantages, t, n), second(a.returns, t, n) {}
   };
 
-  template <int kMost>
+  template <bool kRows, int kMost>
   static PPO_HD void load(const From& from, int count, Loaded (&x)[kMost]) {
-    from.transitions.load(count, x);
+    from.transitions.template load<kRows>(count, x);
   }
   static PPO_HD void complete(const From& from, int k, Loaded& x) {
     from.transitions.complete(k, x);
   }
-  static PPO_HD Element front(const From& from, int k, const Loaded& x) {
-    const Front<true, T> front = from.transitions.front(k, x);
+  template <int kMost>
+  static PPO_HD Element front(const From& from, int k, const Loaded (&all)[kMost]) {
+    const auto front = from.transitions.front(k, all);
     return {front.value, front.delta(), front.coefficient};
   }
   static PPO_HD Results<T> finish(const From&, int, const Element& x, T advantage, T) {
@@ -223,6 +320,8 @@ struct GaeElements {
 
 template <typename T>
 struct VtraceElements {
+  template <bool kRows>
+  static constexpr int kWarps = ppo::kWarps;
   using Arguments = VtraceArguments<T>;
 
   struct Loaded : ppo::Loaded<T> {
@@ -238,7 +337,7 @@ struct VtraceElements {
     bool masked = false;
   };
   struct From {
-    TransitionsFrom<T> transitions;
+    TransitionsFrom<T, false> transitions;
     Backward<const T> log_rhos;
     Backward<const T> next_values;
     Backward<T> first;   // vs
@@ -258,16 +357,18 @@ struct VtraceElements {
           pg_rho_clip(static_cast<T>(a.pg_rho_clip)) {}
   };
 
-  template <int kMost>
+  template <bool kRows, int kMost>
   static PPO_HD void load(const From& from, int count, Loaded (&x)[kMost]) {
-    from.transitions.load(count, x);
-    from.log_rhos.template each<kMost>(0, count, [&](int k, T y) { x[k].log_rho = y; });
+    from.transitions.template load<kRows>(count, x);
+    from.log_rhos.template all<kRows, kMost>(count, [&](int k, T y) { x[k].log_rho = y; });
   }
   static PPO_HD void complete(const From& from, int k, Loaded& x) {
     from.transitions.complete(k, x);
   }
-  static PPO_HD Element front(const From& from, int k, const Loaded& x) {
-    const Front<true, T> front = from.transitions.front(k, x);
+  template <int kMost>
+  static PPO_HD Element front(const From& from, int k, const Loaded (&all)[kMost]) {
+    const Loaded& x = all[k];
+    const auto front = from.transitions.front(k, all);
     const T rho = math::exp(x.log_rho);
     const T scaled = front.coefficient * clipped_weight(rho, from.c_clip);
     const T weighted = clipped_weight(rho, from.rho_clip) * front.error;

@@ -17,6 +17,32 @@ namespace ppo {
 
 namespace py = pybind11;
 
+// The stream on which a library works now. Its device is the current one as long as this lives.
+class CurrentStream {
+ public:
+  CurrentStream(const tensors::dlpack::ExchangeApi& api, int device) {
+    void* stream = nullptr;
+    if (api.current_stream(PPO_DEVICE_TYPE, device, &stream) != 0) throw py::error_already_set();
+    stream_ = static_cast<cudaStream_t>(stream);
+    int current = device;
+    if (cudaGetDevice(&current) == cudaSuccess && current != device) {
+      before_ = current;
+      cudaSetDevice(device);  // what is wrong with it, the launch will say
+    }
+  }
+  ~CurrentStream() {
+    if (before_ >= 0) cudaSetDevice(before_);
+  }
+  CurrentStream(const CurrentStream&) = delete;
+  CurrentStream& operator=(const CurrentStream&) = delete;
+
+  operator cudaStream_t() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  int before_ = -1;
+};
+
 // Tensors as arrays that name device memory: shape, strides and an address, of which nothing may be read here. All
 // of them are on one device.
 class DeviceTensors {
@@ -48,14 +74,8 @@ class DeviceTensors {
     return result;
   }
 
-  // The stream on which their library works now, on their device.
-  cudaStream_t stream() const {
-    void* stream = nullptr;
-    if (api_.current_stream(PPO_DEVICE_TYPE, device_, &stream) != 0) {
-      throw py::error_already_set();
-    }
-    return static_cast<cudaStream_t>(stream);
-  }
+  // To start kernels on, in the expression that asks for it.
+  CurrentStream stream() const { return CurrentStream(api_, device_); }
 
  private:
   const tensors::dlpack::ExchangeApi& api_;

@@ -9,7 +9,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,11 +41,15 @@ TOKENS = ((16, 65536), (512, 2048))
 BATCHES = (4096, 65536, 1_000_000)
 ENVS = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1")
 NUM_ENVS = (4096, 65536, 1_048_576)
+# What is followed by V of last observations where episodes are cut, [T, N] and [N, T]; and V-trace.
+CUT = (((128, 65536), 0), ((1024, 4096), 1))
 COPY_BYTES = 1 << 30
 _FACTORS: dict[str, Any] = {"gamma": 0.99, "gae_lambda": 0.95}
 _ROUNDS = 7
 _GRAPH_CALLS = 10
 _GAE_BYTES = 17  # of an element: reward, value and flag in, advantage and return out
+_CUT_BYTES = 18  # another flag
+_VTRACE_BYTES = 21  # and the log-ratio
 _TOKEN_BYTES = 17  # a mask in the place of the flag
 _TOLERANCE = 1e-4
 
@@ -151,6 +155,7 @@ def bench_cuda(
     timer: Timer | None = None,
     rollouts: Sequence[tuple[int, int]] = ROLLOUTS,
     rows: Sequence[tuple[int, int]] = ROWS,
+    cut: Sequence[tuple[tuple[int, int], int]] = CUT,
     tokens: Sequence[tuple[int, int]] = TOKENS,
     batches: Sequence[int] = BATCHES,
     envs: Sequence[str] = ENVS,
@@ -174,9 +179,14 @@ def bench_cuda(
     bandwidth = copy_bytes / timer.device(copy)
     print(f"{name}: a copy of {copy_bytes:,} bytes, in and out, at {bandwidth / 1e9:,.0f} GB/s")
     del source, copy
+    four = torch.zeros(4, device=device)
+    add = timer.host(partial(torch.add, four, four, out=four))
+    print(f"torch.add of four numbers takes {add * 1e6:.1f} us of host time")
     entries = (
         *(partial(_rollout, shape, device, 0) for shape in rollouts),
         *(partial(_rollout, shape, device, 1) for shape in rows),
+        *(partial(_cut, shape, device, time_axis) for shape, time_axis in cut),
+        *(partial(_vtrace, shape, device, time_axis) for shape, time_axis in cut),
         *(partial(_tokens, shape, device) for shape in tokens),
         *(partial(_loss, size, device) for size in batches),
         *(partial(_env, env_id, n, device) for env_id in envs for n in num_envs),
@@ -186,7 +196,7 @@ def bench_cuda(
     print("\n" + table("", header, cells))
     trained: list[TrainingResult] = []
     if out is not None:
-        _write(out, name, bandwidth, checks, results, trained)  # whatever becomes of the runs
+        _write(out, name, bandwidth, add, checks, results, trained)  # whatever becomes of the runs
     try:
         require_train()
     except ModuleNotFoundError as error:
@@ -195,7 +205,7 @@ def bench_cuda(
         trained = measure_training(timer.device, device=device, shapes=training)
         show_training(trained)
     if out is not None:
-        _write(out, name, bandwidth, checks, results, trained)
+        _write(out, name, bandwidth, add, checks, results, trained)
         print(f"\n{out.with_suffix('.json')}  {out.with_suffix('.md')}")
     return results
 
@@ -229,25 +239,69 @@ def _require_close(what: str, ours: Any, expected: Any) -> None:
         raise AssertionError(f"{what} differs from the CPU by {error:.1e}")
 
 
-def _rollout(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
-    torch = require("torch")
+@dataclass(frozen=True)
+class _Data:
+    """What a function of `ppo_fast.advantage` is called with."""
+
+    function: str
+    arrays: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+    def __call__(self) -> Any:
+        return getattr(advantage, self.function)(*self.arrays, **self.keywords)
+
+    def check(self) -> None:
+        """The answer against the CPU's."""
+        arrays = tuple(x.cpu() for x in self.arrays)
+        keywords = {k: x.cpu() if hasattr(x, "cpu") else x for k, x in self.keywords.items()}
+        expected = _Data(self.function, arrays, keywords)()
+        for ours, other in zip(self(), expected, strict=True):
+            _require_close(self.function, ours, other)
+
+
+def _data(function: str, shape: tuple[int, int], device: str, time_axis: int, **more: Any) -> _Data:
     draw = _draw(device, *shape)
     rewards, values = next(draw), next(draw)
-    terminated = next(draw) > 2.3  # one in a hundred
-    last_values = next(_draw(device, shape[1 - time_axis]))
     keywords = {
-        "terminated": terminated,
-        "last_values": last_values,
+        "terminated": next(draw) > 2.3,  # one in a hundred
+        "last_values": next(_draw(device, shape[1 - time_axis])),
         "time_axis": time_axis,
-        **_FACTORS,
+        "gamma": _FACTORS["gamma"],
+        **more,
     }
-    call = partial(advantage.gae, rewards, values, **keywords)
+    return _Data(function, (rewards, values), keywords)
 
-    def check() -> None:
-        moved = {k: x.cpu() if torch.is_tensor(x) else x for k, x in keywords.items()}
-        expected = advantage.gae(rewards.cpu(), values.cpu(), **moved)
-        for ours, other in zip(call(), expected, strict=True):
-            _require_close("gae", ours, other)
+
+def _axes(time_axis: int) -> str:
+    return "[T, N]" if time_axis == 0 else "[N, T]"
+
+
+def _entry(what: str, shape: tuple[int, int], time_axis: int, item: int, data: _Data) -> Entry:
+    size = shape[0] * shape[1]
+    what = f"{what} {_axes(time_axis)}"
+    return Entry(what, _by(shape), size, size * item, data, data.check)
+
+
+def _cut(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
+    draw = _draw(device, *shape)
+    more = {"final_values": next(draw), "truncated": next(draw).abs() > 2.5}
+    lambdas = {"gae_lambda": _FACTORS["gae_lambda"]}
+    data = _data("gae", shape, device, time_axis, **lambdas, **more)
+    return _entry("gae, truncated", shape, time_axis, _CUT_BYTES, data)
+
+
+def _vtrace(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
+    log_rhos = next(_draw(device, *shape)) / 4
+    data = _data("vtrace", shape, device, time_axis, log_rhos=log_rhos)
+    return _entry("vtrace", shape, time_axis, _VTRACE_BYTES, data)
+
+
+def _rollout(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
+    torch = require("torch")
+    lambdas = {"gae_lambda": _FACTORS["gae_lambda"]}
+    data = _data("gae", shape, device, time_axis, **lambdas)
+    rewards, values = data.arrays
+    terminated, last_values = data.keywords["terminated"], data.keywords["last_values"]
 
     def loop() -> Any:
         advantages = torch.empty_like(rewards)
@@ -261,12 +315,8 @@ def _rollout(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
         return advantages, advantages + values
 
     few_steps = time_axis == 0 and shape[0] <= 128
-    axes = "[T, N]" if time_axis == 0 else "[N, T]"
-    what = f"gae {axes}"
-    size = rewards.numel()
-    return Entry(
-        what, _by(shape), size, size * _GAE_BYTES, call, check, loop if few_steps else None
-    )
+    entry = _entry("gae", shape, time_axis, _GAE_BYTES, data)
+    return replace(entry, other=loop if few_steps else None)
 
 
 def _tokens(shape: tuple[int, int], device: str) -> Entry:
@@ -392,6 +442,7 @@ def _write(
     out: Path,
     name: str,
     bandwidth: float,
+    add: float,
     checks: Sequence[str],
     results: Sequence[Result],
     trained: Sequence[TrainingResult],
@@ -401,6 +452,7 @@ def _write(
         "benchmark": "cuda",
         "device": name,
         "copy_bytes_per_second": bandwidth,
+        "torch_add_host_seconds": add,
         "machine": machine(("numpy", "torch")),
         "checks": list(checks),
         "results": [asdict(result) for result in results],
@@ -413,6 +465,7 @@ def _write(
         "",
         *(f"- {check}" for check in checks),
         f"- A copy of a gigabyte runs at {bandwidth / 1e9:,.0f} GB/s, in and out.",
+        f"- torch.add of four numbers, into a tensor, takes {add * 1e6:.1f} us of host time.",
     ]
     for header, rows in tables:
         lines += [

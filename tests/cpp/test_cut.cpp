@@ -8,40 +8,36 @@
 
 namespace {
 
-// Calls body(lane, steps) for the lanes of a share, as a block or a warp has them.
+// Calls body(column, steps) for the lanes of a block.
 template <typename Body>
 void each_lane(const ppo::Cut& cut, const ppo::Share& share, const Body& body) {
-  if (cut.along_time) {
-    for (std::ptrdiff_t begin = share.first; begin < share.last; begin += ppo::kRoundSteps) {
-      for (int lane = 0; lane < ppo::kWarpLanes; ++lane) {
-        body(std::ptrdiff_t(0), ppo::steps_of_lane(share, begin, lane));
-      }
-    }
-    return;
-  }
   for (std::ptrdiff_t end = share.last; end > share.first; end -= cut.tile_steps()) {
     for (int warp = 0; warp < cut.block_warps; ++warp) {
-      for (std::ptrdiff_t lane = 0; lane < share.columns; ++lane) {
-        body(lane, ppo::steps_of_warp(cut, share, end, warp));
+      for (int lane = 0; lane < ppo::kWarpLanes; ++lane) {
+        const ppo::Place place = ppo::place_of(cut, warp, lane);
+        if (place.column < share.columns) {
+          body(place.column, ppo::steps_of(cut, share, end, place));
+        }
       }
     }
   }
 }
 
 void check_cover(std::ptrdiff_t steps, std::ptrdiff_t columns, bool along_time, bool in_order,
-                 std::ptrdiff_t column_steps) {
-  const ppo::Cut cut = ppo::cut_of(steps, columns, along_time, in_order, column_steps);
+                 int column_steps, bool is_plain) {
+  const ppo::Cut cut = ppo::cut_of(steps, columns, along_time, in_order, column_steps, is_plain);
   CHECK(cut.block_warps >= 1 && cut.block_warps <= ppo::kMostBlockWarps);
+  CHECK(along_time == (cut.width == 1));
   std::vector<int> seen(static_cast<std::size_t>(steps * columns), 0);
   for (std::ptrdiff_t index = 0; index < cut.shares(); ++index) {
     const ppo::Share share = ppo::share_of(cut, index);
-    CHECK(share.columns >= 1 && share.columns <= (cut.along_time ? 1 : ppo::kWarpLanes));
+    CHECK(share.columns >= 1 && share.columns <= cut.width);
     CHECK(share.first < share.last || steps == 0);
-    each_lane(cut, share, [&](std::ptrdiff_t lane, const ppo::Steps& own) {
-      CHECK(own.count >= 0 && own.count <= (cut.along_time ? ppo::kRowSteps : cut.warp_steps));
+    each_lane(cut, share, [&](std::ptrdiff_t column, const ppo::Steps& own) {
+      CHECK(own.count >= 0 && own.count <= cut.lane_steps);
       for (std::ptrdiff_t t = own.end - own.count; t < own.end; ++t) {
         CHECK(t >= share.first && t < share.last);
-        ++seen[static_cast<std::size_t>(t * columns + share.n + lane)];
+        ++seen[static_cast<std::size_t>(t * columns + share.n + column)];
       }
     });
   }
@@ -77,28 +73,52 @@ int main() {
     for (std::ptrdiff_t columns : {0, 1, 2, 31, 32, 33, 100, 1025}) {
       for (bool along_time : {false, true}) {
         for (bool in_order : {false, true}) {
-          check_cover(steps, columns, along_time, in_order, 8);
-          check_cover(steps, columns, along_time, in_order, 4);
+          check_cover(steps, columns, along_time, in_order, 8, true);
+          check_cover(steps, columns, along_time, in_order, 8, false);
+          check_cover(steps, columns, along_time, in_order, 4, false);
         }
       }
     }
   }
   // Around the numbers of columns from which there is one part, and from which warps are alone.
-  for (std::ptrdiff_t columns : {2015, 2016, 2017, 2048, 2049, 33760, 33761, 33792}) {
-    for (std::ptrdiff_t steps : {1, 20, 384, 385}) check_cover(steps, columns, false, false, 8);
+  for (std::ptrdiff_t columns : {252, 253, 504, 505, 1009, 2016, 2017, 4224, 4225, 33792, 33793}) {
+    for (std::ptrdiff_t steps : {1, 20, 384, 385}) {
+      check_cover(steps, columns, false, false, 8, true);
+      check_cover(steps, columns, false, false, 8, false);
+    }
   }
   const auto columns = [](std::ptrdiff_t steps, std::ptrdiff_t number) {
-    return ppo::cut_of(steps, number, false, false, 8);
+    return ppo::cut_of(steps, number, false, false, 8, true);
   };
-  // Few long rows and columns are cut; many columns are not, nor what a block has in a tile or two.
-  CHECK(ppo::cut_of(65536, 16, true, false, 8).shares() > ppo::kWarpsWanted * 9 / 10);
-  CHECK(ppo::cut_of(1 << 20, 1, true, false, 8).shares() > ppo::kWarpsWanted * 9 / 10);
-  CHECK(columns(4096, 128).shares() > ppo::kMultiprocessors * 9 / 10);
-  CHECK(columns(4096, 128).tile_steps() == columns(4096, 128).part_steps);
-  CHECK(columns(4096, 2016).parts > 1 && columns(4096, 2017).parts == 1);
-  CHECK(columns(256, 8).parts == 1 && columns(257, 8).parts == 3);
+  const auto rows = [](std::ptrdiff_t steps, std::ptrdiff_t number, bool is_plain = true) {
+    return ppo::cut_of(steps, number, true, false, 8, is_plain);
+  };
+  // Few long rows and columns are cut; many are not, nor what a block has in a few tiles.
+  CHECK(rows(65536, 16).shares() == 2048 && rows(65536, 16).block_warps == 1);
+  CHECK(rows(1 << 20, 1).parts > 500 && rows(1 << 20, 1).block_warps == 4);
+  CHECK(rows(8192, 1).parts == 1 && rows(8193, 1).parts > 1);
+  CHECK(rows(4096, 1024).parts == 1 && rows(4096, 1024).block_warps == 4);
+  CHECK(rows(4096, 1024, false).block_warps == 2);
+  CHECK(rows(128, 65536).block_warps == 1 && !rows(128, 65536).is_serial());
+  CHECK(columns(4096, 128).width == 4 && columns(4096, 128).block_warps == 16);
+  CHECK(columns(4097, 252).parts > 1 && columns(4097, 253).parts == 1);
+  CHECK(columns(4097, 252).width == 32 && columns(4097, 253).width == 4);
+  CHECK(columns(256, 8).width == 32 && columns(257, 8).width == 4);
+  CHECK(columns(300, 2016).width == 16 && columns(300, 2017).width == 32);
+  CHECK(columns(300, 1008).width == 8 && columns(300, 1009).width == 16);
   CHECK(columns(1024, 4096).parts == 1 && columns(1024, 4096).block_warps == 16);
-  CHECK(columns(128, 16384).parts == 1 && columns(128, 16384).block_warps == 4);
+  CHECK(columns(1024, 16384).block_warps == 4);
   CHECK(columns(16, 65536).is_serial() && !columns(16, 16384).is_serial());
+  CHECK(columns(300, 33793).is_serial() && !columns(300, 33792).is_serial());
+  // No more blocks than fit on the card at the same time, so that none runs after the others.
+  for (std::ptrdiff_t number = 1; number <= 33792; number += 31) {
+    for (bool is_plain : {false, true}) {
+      const ppo::Cut row = rows(5000, number / 32 + 1, is_plain);
+      const int row_warps = is_plain ? ppo::kPlainRowWarps : ppo::kWarps;
+      CHECK(row.shares() <= ppo::kMultiprocessors * (row_warps / row.block_warps));
+    }
+    const ppo::Cut column = columns(5000, number);
+    CHECK(column.shares() <= ppo::kMultiprocessors * (ppo::kWarps / column.block_warps));
+  }
   return 0;
 }

@@ -19,7 +19,7 @@ def draw(*shape, dtype=torch.float32):
 
 def advantages(dtype):
     # Wide, narrow and long; both layouts; in one part and in several.
-    for steps, columns in ((33, 70), (300, 3), (5000, 2)):
+    for steps, columns in ((33, 70), (300, 3), (5000, 2), (17000, 1)):
         for time_axis in (0, 1):
             shape = (steps, columns) if time_axis == 0 else (columns, steps)
             rewards, values, logs = (draw(*shape, dtype=dtype) for _ in range(3))
@@ -29,7 +29,7 @@ def advantages(dtype):
                 "time_axis": time_axis,
             }
             ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, **ends)
-            lambdas = torch.linspace(0.5, 1, columns).to(DEVICE)
+            lambdas = torch.linspace(0.5, 1, columns, dtype=torch.float64).to(DEVICE)
             ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=lambdas, **ends)
             ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, exact=True, **ends)
             ppo_fast.vtrace(rewards, values, log_rhos=logs, gamma=0.99, **ends)

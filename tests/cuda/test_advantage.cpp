@@ -19,6 +19,7 @@ template <typename Arguments>
 bool run_on_device(const Arguments& arguments, bool along_time, How how) {
   Cut cut = ppo::cut_of(arguments, along_time, how == How::kInOrder);
   if (how == How::kManyTiles) {  // as where there are thousands of columns
+    cut = ppo::cut_by_width(cut, ppo::kWarpLanes, ppo::kFewWideTiles);
     cut.parts = 1;
     cut.part_steps = arguments.num_steps;
     cut.block_warps = 3;

@@ -7,7 +7,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
-#include <cub/warp/warp_scan.cuh>
+#include <cub/util_ptx.cuh>
 
 #include "ppo_fast/host_device.h"
 
@@ -30,14 +30,14 @@ class Warp {
 #endif
   }
 
-  // x of lanes 0 to lane(), put together by join(those before, x).
+  // x of every `stride`th lane up to this one, put together by join(those before, x). Powers of two.
   template <typename T, typename Join>
-  PPO_HD T scan(T x, const Join& join) const {
+  PPO_HD T scan(T x, const Join& join, [[maybe_unused]] int stride = 1) const {
 #ifdef __CUDA_ARCH__
-    using Scan = cub::WarpScan<T>;
-    __shared__ typename Scan::TempStorage storage[kBlockWarps];  // empty: its shuffles need none
-    Scan(storage[threadIdx.x / kLanes]).InclusiveScan(x, x, join);
-    __syncwarp();
+    for (int offset = stride; offset < kLanes; offset *= 2) {
+      const T before = cub::ShuffleUp<kLanes>(x, offset, 0, kAllLanes);
+      if (lane() >= offset) x = join(before, x);
+    }
 #endif
     return x;
   }
@@ -46,22 +46,30 @@ class Warp {
   template <typename T>
   PPO_HD T of(T x, [[maybe_unused]] int lane) const {
 #ifdef __CUDA_ARCH__
-    x = cub::ShuffleIndex<kLanes>(x, lane, 0xffffffffu);
+    x = cub::ShuffleIndex<kLanes>(x, lane, kAllLanes);
 #endif
     return x;
   }
 
-  // x of all lanes, put together in their order.
+  // x of every `stride`th lane, put together in their order.
   template <typename T, typename Join>
-  PPO_HD T total(const T& x, const Join& join) const {
-    return of(scan(x, join), kLanes - 1);
+  PPO_HD T total(const T& x, const Join& join, int stride = 1) const {
+    return of(scan(x, join, stride), kLanes - stride + lane() % stride);
   }
+
+ private:
+  static constexpr unsigned kAllLanes = 0xffffffffu;
 };
 
-// Warps that wait for each other and share memory.
+// Warps that wait for each other and share memory. Lone warps are several to a block of the hardware.
 class Block {
  public:
-  PPO_HD int lane() const { return Warp().lane(); }
+#ifdef __CUDACC__
+  __device__ explicit Block(std::size_t bytes) : offset_(threadIdx.y * bytes) {}
+#endif
+
+  PPO_HD int lane() const { return in_warp().lane(); }
+  PPO_HD Warp in_warp() const { return Warp(); }
   PPO_HD int warp() const {
 #ifdef __CUDA_ARCH__
     return static_cast<int>(threadIdx.x) / kLanes;
@@ -80,7 +88,7 @@ class Block {
   PPO_HD void* memory() const {
 #ifdef __CUDA_ARCH__
     extern __shared__ double2 block_memory[];
-    return block_memory;
+    return reinterpret_cast<char*>(block_memory) + offset_;
 #else
     return nullptr;
 #endif
@@ -88,9 +96,16 @@ class Block {
   // For all lanes of all warps; each sees what the others wrote before.
   PPO_HD void wait() const {
 #ifdef __CUDA_ARCH__
-    __syncthreads();
+    if (blockDim.x == kLanes) {
+      __syncwarp();
+    } else {
+      __syncthreads();
+    }
 #endif
   }
+
+ private:
+  std::size_t offset_ = 0;
 };
 
 template <typename Body>
@@ -109,9 +124,11 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename Body>
-__global__ void __launch_bounds__(kMostBlockThreads)
-    blocks_kernel(const __grid_constant__ Body body) {
-  body(static_cast<std::ptrdiff_t>(blockIdx.x), Block());
+__global__ void __launch_bounds__(kMostBlockThreads, Body::kAtOnce)
+    blocks_kernel(const __grid_constant__ Body body, const std::ptrdiff_t blocks,
+                  const std::size_t bytes) {
+  const std::ptrdiff_t b = static_cast<std::ptrdiff_t>(blockIdx.x) * blockDim.y + threadIdx.y;
+  if (b < blocks) body(b, Block(bytes));
 }
 
 template <typename Body>
@@ -134,13 +151,16 @@ cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t stream, const Body&
   return cudaGetLastError();
 }
 
-// body(b, block) by all lanes of block b, for b < blocks; each has so many warps, at most 16, and so many bytes of memory.
+// body(b, block) by all lanes of block b, for b < blocks; each has so many warps, at most 16, and so many bytes of memory, a
+// multiple of 16. A multiprocessor has registers for Body::kAtOnce of the largest.
 template <typename Body>
 cudaError_t for_each_block(std::ptrdiff_t blocks, int warps, std::size_t bytes, cudaStream_t stream,
                            const Body& body) {
   if (blocks == 0) return cudaSuccess;
-  blocks_kernel<<<blocks_of(blocks, 1), static_cast<unsigned>(warps * kLanes), bytes, stream>>>(
-      body);
+  const int packed = warps == 1 ? kWarpsPerBlock : 1;
+  const dim3 threads(static_cast<unsigned>(warps * kLanes), static_cast<unsigned>(packed));
+  blocks_kernel<<<blocks_of(blocks, packed), threads, packed * bytes, stream>>>(body, blocks,
+                                                                                bytes);
   return cudaGetLastError();
 }
 

@@ -7,6 +7,7 @@
 #include <barrier>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -30,10 +31,10 @@ class Warp {
   int lane() const { return lane_; }
 
   template <typename T, typename Join>
-  T scan(const T& x, const Join& join) const {
+  T scan(const T& x, const Join& join, int stride = 1) const {
     return exchanged(x, [&](const auto& of) {
-      T all = of(0);
-      for (int k = 1; k <= lane_; ++k) all = join(all, of(k));
+      T all = of(lane_ % stride);
+      for (int k = lane_ % stride + stride; k <= lane_; k += stride) all = join(all, of(k));
       return all;
     });
   }
@@ -42,8 +43,8 @@ class Warp {
     return exchanged(x, [lane](const auto& item) { return item(lane); });
   }
   template <typename T, typename Join>
-  T total(const T& x, const Join& join) const {
-    return of(scan(x, join), kLanes - 1);
+  T total(const T& x, const Join& join, int stride = 1) const {
+    return of(scan(x, join, stride), kLanes - stride + lane_ % stride);
   }
 
  private:
@@ -67,10 +68,15 @@ class Warp {
 
 class Block {
  public:
-  Block(std::barrier<>& barrier, void* memory, int warps, int thread)
-      : barrier_(&barrier), memory_(memory), warps_(warps), thread_(thread) {}
+  Block(std::barrier<>& barrier, Exchange* exchanges, void* memory, int warps, int thread)
+      : barrier_(&barrier),
+        exchanges_(exchanges),
+        memory_(memory),
+        warps_(warps),
+        thread_(thread) {}
 
   int lane() const { return thread_ % kLanes; }
+  Warp in_warp() const { return Warp(exchanges_[warp()], lane()); }
   int warp() const { return thread_ / kLanes; }
   int warps() const { return warps_; }
   void* memory() const { return memory_; }
@@ -78,6 +84,7 @@ class Block {
 
  private:
   std::barrier<>* barrier_;
+  Exchange* exchanges_;  // of each warp
   void* memory_;
   int warps_;
   int thread_;
@@ -100,11 +107,12 @@ template <typename Body>
 cudaError_t for_each_block(std::ptrdiff_t blocks, int warps, std::size_t bytes, cudaStream_t,
                            const Body& body) {
   std::barrier<> barrier(warps * kLanes);
+  const auto exchanges = std::make_unique<Exchange[]>(static_cast<std::size_t>(warps));
   std::vector<std::max_align_t> memory(bytes / sizeof(std::max_align_t) + 1);
   std::vector<std::thread> threads;
   for (int thread = 0; thread < warps * kLanes; ++thread) {
     threads.emplace_back([&, thread] {
-      const Block block(barrier, memory.data(), warps, thread);
+      const Block block(barrier, exchanges.get(), memory.data(), warps, thread);
       for (std::ptrdiff_t b = 0; b < blocks; ++b) {
         body(b, block);
         block.wait();  // the next block has the same memory

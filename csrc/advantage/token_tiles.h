@@ -1,4 +1,4 @@
-// What a warp does with its share of token sequences (tokens.h has them for the CPU): lanes are tokens of a row.
+// What a block does with its share of token sequences (tokens.h has them for the CPU): rows of tokens.
 //
 // The value behind a token is that of the next one that counts, so it is carried backward as well, by a recurrence
 // whose coefficients are 0 and 1. Packed sequences are one row, in which nothing is carried over an end.
@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "advantage/row_warps.h"
+#include "advantage/tiles.h"
 
 namespace ppo::inline PPO_ISA {
 
@@ -66,14 +66,16 @@ struct TokenElements {
           second(a.returns, t, n) {}
   };
 
-  template <int kMost>
+  template <bool kRows, int kMost>
   static PPO_HD void load(const From& from, int count, Loaded (&x)[kMost]) {
-    from.rewards.template each<kMost>(0, count, [&](int k, T y) { x[k].reward = y; });
-    from.values.template each<kMost>(0, count, [&](int k, T y) { x[k].value = y; });
-    from.mask.template each<kMost>(0, count, [&](int k, std::uint32_t y) { x[k].counted = y; });
+    from.rewards.template all<kRows, kMost>(count, [&](int k, T y) { x[k].reward = y; });
+    from.values.template all<kRows, kMost>(count, [&](int k, T y) { x[k].value = y; });
+    from.mask.template all<kRows, kMost>(count, [&](int k, std::uint32_t y) { x[k].counted = y; });
   }
   static PPO_HD void complete(const From&, int, const Loaded&) {}
-  static PPO_HD Element front(const From& from, int k, const Loaded& loaded) {
+  template <int kMost>
+  static PPO_HD Element front(const From& from, int k, const Loaded (&all)[kMost]) {
+    const Loaded& loaded = all[k];
     const Arguments& a = from.arguments;
     const std::ptrdiff_t t = from.t - 1 - k;
     const std::ptrdiff_t sequence = sequence_of(a, t, from.n);
@@ -93,7 +95,7 @@ struct TokenElements {
 };
 
 template <typename T>
-using TokenSteps = LaneSteps<TokenElements<T>, kRowSteps>;
+using TokenSteps = LaneSteps<TokenElements<T>, kRowSteps, true>;
 
 // What a token does to the value carried past it.
 template <typename T>
@@ -114,11 +116,9 @@ PPO_HD Summary value_summary(const TokenSteps<T>& tokens, bool skip) {
   return all;
 }
 
-// delta and coefficient of the tokens of a lane; `value`, that behind all lanes, becomes that of the first token.
-template <typename T, typename Warp>
-PPO_HD void set_deltas(const TokenArguments<T>& a, const Warp& warp, TokenSteps<T>& tokens,
-                       double& value) {
-  double next = carry_into_lane(warp, value_summary(tokens, a.skip), value);
+// delta and coefficient of the tokens of a lane, `next` being the value behind them.
+template <typename T>
+PPO_HD void set_deltas(const TokenArguments<T>& a, TokenSteps<T>& tokens, double next) {
   PPO_UNROLL
   for (int k = 0; k < kRowSteps; ++k) {
     if (k >= tokens.steps.count) continue;
@@ -131,40 +131,60 @@ PPO_HD void set_deltas(const TokenArguments<T>& a, const Warp& warp, TokenSteps<
   }
 }
 
-// The three passes of a warp, the first two only where there are several parts.
+// The two recurrences of a block, values and A.
+template <typename Block>
+struct TokenCarries {
+  Carries<true, Block> values;
+  Carries<true, Block> advantages;
 
-template <typename T, typename Warp>
+  PPO_HD TokenCarries(const Cut& cut, const Block& block)
+      : values(cut, block, 0), advantages(cut, block, 1) {}
+  static std::size_t bytes(const Cut& cut) { return 2 * Carries<true, Block>::bytes(cut); }
+};
+
+// The three passes of a block, the first two only where there are several parts.
+
+template <typename T, typename Block>
 PPO_HD void summarize_token_values(const TokenArguments<T>& a, const Cut& cut, const Share& share,
-                                   const Warp& warp, Summary* values) {
+                                   const Block& block, Summary* values) {
   if (share.part == 0) return;
+  TokenCarries<Block> carries(cut, block);
   Summary all = kNothing;
-  each_round<TokenElements<T>>(a, share, warp, [&](const TokenSteps<T>& tokens) {
-    all = joined(warp.total(value_summary(tokens, a.skip), JoinBackward()), all);
+  each_tile<TokenElements<T>, true>(a, cut, share, block, [&](const TokenSteps<T>& tokens) {
+    all = carries.values.with(value_summary(tokens, a.skip), all);
   });
-  if (warp.lane() == 0) values[share.n * cut.parts + share.part] = all;
+  store_summary<true>(cut, share, block, all, values);
 }
 
-template <typename T, typename Warp>
+template <typename T, typename Block>
 PPO_HD void summarize_tokens(const TokenArguments<T>& a, const Cut& cut, const Share& share,
-                             const Warp& warp, const Summary* values, Summary* summaries) {
+                             const Block& block, const Summary* values, Summary* summaries) {
   if (share.part == 0) return;
-  double value = carry_into_row(cut, values, share, warp);
+  TokenCarries<Block> carries(cut, block);
+  carries.values.start(carry_into_part<true>(cut, values, share, block));
   Summary all = kNothing;
-  each_round<TokenElements<T>>(a, share, warp, [&](TokenSteps<T>&& tokens) {
-    set_deltas(a, warp, tokens, value);
-    all = joined(warp.total(tokens.summary(), JoinBackward()), all);
+  each_tile<TokenElements<T>, true>(a, cut, share, block, [&](TokenSteps<T>&& tokens) {
+    set_deltas(a, tokens, carries.values.into(value_summary(tokens, a.skip)));
+    all = carries.advantages.with(tokens.summary(), all);
   });
-  if (warp.lane() == 0) summaries[share.n * cut.parts + share.part] = all;
+  store_summary<true>(cut, share, block, all, summaries);
 }
 
-template <typename T, typename Warp>
+template <typename T, typename Block>
 PPO_HD void compute_tokens(const TokenArguments<T>& a, const Cut& cut, const Share& share,
-                           const Warp& warp, const Summary* values, const Summary* summaries) {
-  double value = carry_into_row(cut, values, share, warp);
-  double carry = carry_into_row(cut, summaries, share, warp);
-  each_round<TokenElements<T>>(a, share, warp, [&](TokenSteps<T>&& tokens) {
-    set_deltas(a, warp, tokens, value);
-    tokens.finish(a, carry_into<T>(warp, tokens, cut.in_order, carry));
+                           const Block& block, const Summary* values, const Summary* summaries) {
+  TokenCarries<Block> carries(cut, block);
+  carries.values.start(carry_into_part<true>(cut, values, share, block));
+  carries.advantages.start(carry_into_part<true>(cut, summaries, share, block));
+  T carry = T(0);
+  each_tile<TokenElements<T>, true>(a, cut, share, block, [&](TokenSteps<T>&& tokens) {
+    set_deltas(a, tokens, carries.values.into(value_summary(tokens, a.skip)));
+    if (cut.is_serial()) {
+      const auto advance = [&](T& x) { tokens.advance(x); };
+      tokens.finish(a, into_in_order(block.in_warp(), advance, carry));
+    } else {
+      tokens.finish(a, static_cast<T>(carries.advantages.into(tokens.summary())));
+    }
   });
 }
 
