@@ -309,20 +309,41 @@ void add_rows(const Layer& layer, const ReduceCall& a, const float* partial) {
   }
 }
 
-void reduce(const ReduceCall& a) {
+double sum_of_squares(const float* x, std::ptrdiff_t size) {
+  constexpr std::ptrdiff_t kParts = 16;
+  double part[kParts] = {};
+  std::ptrdiff_t i = 0;
+  for (; i + kParts <= size; i += kParts) {
+    for (std::ptrdiff_t l = 0; l < kParts; ++l) {
+      const double wide = static_cast<double>(x[i + l]);
+      part[l] += wide * wide;
+    }
+  }
+  double sum = 0;
+  for (; i < size; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  for (double p : part) sum += p;
+  return sum;
+}
+
+double reduce(const ReduceCall& a) {
   const float* partial = a.partial;
+  double squares = 0;
   for (std::size_t k = 0; k < a.part->layers(); ++k) {
     const Layer& layer = a.part->layer(k);
+    const std::ptrdiff_t weights = layer.outputs * layer.inputs;
     if (layer.is_narrow()) {
-      add_chains(partial, a.stride, a.count, layer.outputs * layer.inputs,
-                 a.gradient + layer.weight);
+      add_chains(partial, a.stride, a.count, weights, a.gradient + layer.weight);
     } else {
       add_rows(layer, a, partial);
     }
     add_chains(partial + layer.partial_weights(), a.stride, a.count, layer.outputs,
                a.gradient + layer.bias);
     partial += layer.partial_floats();
+    // While they are in the cache of the thread that made them.
+    squares += sum_of_squares(a.gradient + layer.weight, weights);
+    squares += sum_of_squares(a.gradient + layer.bias, layer.outputs);
   }
+  return squares;
 }
 
 void noise_forward(const NoisePass& a) {
@@ -382,22 +403,6 @@ void noise_backward(const NoiseBackwardPass& a) {
       a.gradient[l * f.dims + k] = f.factors[l * f.dims + k] * sums[l * stride + k];
     }
   }
-}
-
-double sum_of_squares(const float* x, std::ptrdiff_t size) {
-  constexpr std::ptrdiff_t kParts = 16;
-  double part[kParts] = {};
-  std::ptrdiff_t i = 0;
-  for (; i + kParts <= size; i += kParts) {
-    for (std::ptrdiff_t l = 0; l < kParts; ++l) {
-      const double wide = static_cast<double>(x[i + l]);
-      part[l] += wide * wide;
-    }
-  }
-  double sum = 0;
-  for (; i < size; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  for (double p : part) sum += p;
-  return sum;
 }
 
 void adam(const AdamCall& a) {

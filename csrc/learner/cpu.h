@@ -43,7 +43,7 @@ struct BackwardPass {
   float* scratch = nullptr;               // scratch_floats
 };
 
-// Adds up the partial gradients of `count` calls, in their order.
+// Adds up the partial gradients of `count` calls, in their order. Gives the sum of squares of what comes out.
 struct ReduceCall {
   const Part* part = nullptr;
   const float* partial = nullptr;
@@ -95,7 +95,7 @@ struct AdamCall {
 struct LearnerKernels {
   void (*forward)(const ForwardPass&);
   void (*backward)(const BackwardPass&);
-  void (*reduce)(const ReduceCall&);
+  double (*reduce)(const ReduceCall&);
   void (*noise_forward)(const NoisePass&);
   void (*noise_backward)(const NoiseBackwardPass&);
   double (*sum_of_squares)(const float* x, std::ptrdiff_t size);

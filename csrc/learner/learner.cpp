@@ -55,10 +55,14 @@ std::ptrdiff_t Learner::parameter_count() const {
           std::max({end, layer.weight + layer.outputs * layer.inputs, layer.bias + layer.outputs});
     }
   }
-  const std::ptrdiff_t rows = policy_.log_std == LogStd::kNoise       ? latent_size_
-                              : policy_.log_std == LogStd::kParameter ? 1
-                                                                      : 0;
-  return rows == 0 ? end : std::max(end, policy_.log_std_place + rows * policy_.dims);
+  const std::ptrdiff_t own = log_std_parameters();
+  return own == 0 ? end : std::max(end, policy_.log_std_place + own);
+}
+
+// Those that are of no part.
+std::ptrdiff_t Learner::log_std_parameters() const {
+  if (policy_.log_std == LogStd::kParameter) return policy_.dims;
+  return policy_.log_std == LogStd::kNoise ? latent_size_ * policy_.dims : 0;
 }
 
 // Enough chunks for the processors of a workstation, none too small to be worth its sum.
@@ -195,7 +199,7 @@ StateNoise<float> Learner::noise() const {
   return noise;
 }
 
-void Learner::backward(std::ptrdiff_t batch, int threads) {
+double Learner::backward(std::ptrdiff_t batch, int threads) {
   const Chunks chunks = chunks_of(batch);
   std::ptrdiff_t partial_floats = 0;
   std::ptrdiff_t scratch_floats = 0;
@@ -233,17 +237,23 @@ void Learner::backward(std::ptrdiff_t batch, int threads) {
   };
   parallel_for(0, tasks_of(batch), threads, run, kMostPieces);
   // Mostly by the thread that made them, whose caches still hold them.
+  double squares_of_parts[kOutputs] = {};  // a part has one at least
   const auto add_up = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     const float* from = partials;
     for (std::ptrdiff_t p = 0; p < end; ++p) {
       const Part& part = parts_[static_cast<std::size_t>(p)];
       if (p >= begin) {
-        kernels().reduce({&part, from, part.partial_floats(), chunks.count, memory_.gradient});
+        squares_of_parts[p] =
+            kernels().reduce({&part, from, part.partial_floats(), chunks.count, memory_.gradient});
       }
       from += part.partial_floats() * chunks.count;
     }
   };
   parallel_for(0, static_cast<std::ptrdiff_t>(parts_.size()), threads, add_up);
+  double squares =
+      kernels().sum_of_squares(memory_.gradient + policy_.log_std_place, log_std_parameters());
+  for (double x : squares_of_parts) squares += x;
+  return squares;
 }
 
 Distribution<float> Learner::distribution(std::ptrdiff_t batch) const {
@@ -404,8 +414,7 @@ EpochOutcome Learner::epoch(const SampleArrays& samples, const std::int64_t* ord
     // No thread takes part in a step of Adam alone: it would have to fetch all that it works on.
     const int most = static_cast<int>(std::min<std::ptrdiff_t>(settings.threads, tasks_of(batch)));
     const int threads = batch < kShareAwakeFrom ? 1 : most;
-    backward(batch, threads);
-    const double squares = kernels().sum_of_squares(memory_.gradient, memory_.size);
+    const double squares = backward(batch, threads);
     const double norm = std::sqrt(squares);
     // Adam's second moment is a float.
     if (!std::isfinite(static_cast<float>(squares))) {

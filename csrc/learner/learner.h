@@ -133,7 +133,9 @@ class Learner {
 
   void forward(const float* obs, const std::int64_t* rows, std::ptrdiff_t batch, int threads,
                unsigned wanted, bool keeps);
-  void backward(std::ptrdiff_t batch, int threads);
+  // Gives the sum of squares of the gradient, in an order that threads do not change.
+  double backward(std::ptrdiff_t batch, int threads);
+  std::ptrdiff_t log_std_parameters() const;
   void find_log_std(std::ptrdiff_t batch);
   void hand_log_std_gradient_on(std::ptrdiff_t batch);
   NoisePass noise_pass() const;
