@@ -5,6 +5,7 @@
 # With pytest-xdist tests run side by side.
 # usage: [PYTHON=python3] [SITE=folder of a package that is built] [BENCH_SECONDS=0.5] benchmarks/gpu_check.sh [FOLDER]
 set -uo pipefail
+[ -z "${SITE:-}" ] || SITE=$(cd "$SITE" && pwd) || exit 1
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 results=${1:-benchmarks/results}
@@ -12,6 +13,8 @@ build=build/gpu
 site=${SITE:-$PWD/$build/site}
 checks=$build/checks.txt
 failed=0
+trap 'kill $(jobs -p) 2>/dev/null' EXIT
+trap 'exit 130' INT TERM
 
 say() { echo "$*" | tee -a "$checks"; }
 
@@ -42,7 +45,7 @@ fi
 # JAX would take most of the memory when it is imported.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 plugins=(-p no:cacheprovider -p no:benchmark)
-"$python" -c 'import xdist' 2>/dev/null && plugins+=(-n auto)
+"$python" -c 'import xdist' 2>/dev/null && plugins+=(-n 8)
 "$python" -m pytest -q "${plugins[@]}" tests/test_*cuda*.py -k "not emulated" >"$build/tests.txt" 2>&1 &
 tests=$!
 

@@ -384,6 +384,10 @@ CRASHES = {
     "few settings": ("epoch(make(), settings=settings()[:3])", "settings"),
     "half a minibatch": ("epoch(make(), step=step(minibatch_size=1.5))", "minibatch_size"),
     "read-only actions": ("act(make(), actions=read_only(np.zeros(SAMPLES, np.int64)))", "actions"),
+    "a part without a head": (
+        "make(parts=[(3, [_TRUNK], [(_POLICY, 0), (_VALUE, 1)]), (3, [_TRUNK], [])])",
+        "parts",
+    ),
     "no parts": ("make(parts=[]).values(obs(), 1)", "parts"),
     "an output that is none": (
         "make(parts=[(3, [_TRUNK], [(_POLICY, 7), (_VALUE, 1)])]).values(obs(), 1)",

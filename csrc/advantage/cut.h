@@ -1,4 +1,4 @@
-// How a call over [T, N] is cut for a GPU, by shape and layout alone.
+// How a call over [T, N] is cut for a GPU, by its shape, layout, type and form alone.
 //
 // A lane has a few consecutive steps of one column, which it loads before it looks at any. A warp has some columns side by side,
 // and as many runs of steps of each as make 32 lanes: its loads lie side by side in memory, where neighbours are columns

@@ -61,6 +61,7 @@ std::vector<Part> parts_of(const std::vector<PartTuple>& from) {
       check(part.heads.back().layer);
       ++heads_of[output];
     }
+    if (part.heads.empty()) refuse("parts", "must have a head each");
     parts.push_back(std::move(part));
     if (parts.front().inputs != inputs) refuse("parts", "must have the same inputs");
   }

@@ -31,7 +31,8 @@ class CurrentStream {
     }
   }
   ~CurrentStream() {
-    if (before_ >= 0) cudaSetDevice(before_);
+    // Whether that could be done is nothing that a later launch should be told.
+    if (before_ >= 0 && cudaSetDevice(before_) != cudaSuccess) cudaGetLastError();
   }
   CurrentStream(const CurrentStream&) = delete;
   CurrentStream& operator=(const CurrentStream&) = delete;

@@ -224,10 +224,10 @@ def _measure(entry: Entry, timer: Timer, bandwidth: float) -> Result:
     )
 
 
-def _draw(device: str, *shape: int) -> Iterator[Any]:
+def _draw(device: str, *shape: int, seed: int = 0) -> Iterator[Any]:
     """Normal float32 tensors."""
     torch = require("torch")
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     while True:
         yield torch.randn(shape, generator=generator).to(device)
 
@@ -283,7 +283,7 @@ def _entry(what: str, shape: tuple[int, int], time_axis: int, item: int, data: _
 
 
 def _cut(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
-    draw = _draw(device, *shape)
+    draw = _draw(device, *shape, seed=1)
     more = {"final_values": next(draw), "truncated": next(draw).abs() > 2.5}
     lambdas = {"gae_lambda": _FACTORS["gae_lambda"]}
     data = _data("gae", shape, device, time_axis, **lambdas, **more)
@@ -291,7 +291,7 @@ def _cut(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
 
 
 def _vtrace(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
-    log_rhos = next(_draw(device, *shape)) / 4
+    log_rhos = next(_draw(device, *shape, seed=1)) / 4
     data = _data("vtrace", shape, device, time_axis, log_rhos=log_rhos)
     return _entry("vtrace", shape, time_axis, _VTRACE_BYTES, data)
 

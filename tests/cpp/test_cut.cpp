@@ -80,6 +80,15 @@ int main() {
       }
     }
   }
+  // In several parts.
+  for (std::ptrdiff_t steps : {2049, 4097, 8193, 9000}) {
+    for (std::ptrdiff_t columns : {1, 2, 33}) {
+      for (bool is_plain : {false, true}) {
+        check_cover(steps, columns, false, false, 8, is_plain);
+        check_cover(steps, columns, true, false, 8, is_plain);
+      }
+    }
+  }
   // Around the numbers of columns from which there is one part, and from which warps are alone.
   for (std::ptrdiff_t columns : {252, 253, 504, 505, 1009, 2016, 2017, 4224, 4225, 33792, 33793}) {
     for (std::ptrdiff_t steps : {1, 20, 384, 385}) {

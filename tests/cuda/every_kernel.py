@@ -32,9 +32,15 @@ def advantages(dtype):
             lambdas = torch.linspace(0.5, 1, columns, dtype=torch.float64).to(DEVICE)
             ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=lambdas, **ends)
             ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, exact=True, **ends)
+            # Not in the form that has kernels of its own; flags of another type.
+            flags = draw(*shape).cpu() > 2
+            cuts = {"truncated": flags.int().to(DEVICE), "final_values": logs}
+            resets = {"prev_done": flags.to(DEVICE)}
+            for more in (cuts, resets):
+                ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, **ends, **more)
             ppo_fast.vtrace(rewards, values, log_rhos=logs, gamma=0.99, **ends)
-    rewards, values = draw(3, 3000, dtype=dtype), draw(3, 3000, dtype=dtype)
-    mask = (draw(3, 3000).cpu() < 1).to(DEVICE)
+    rewards, values = draw(3, 9000, dtype=dtype), draw(3, 9000, dtype=dtype)
+    mask = (draw(3, 9000).cpu() < 1).to(DEVICE)
     ppo_fast.token_gae(
         rewards, values, mask=mask, bootstrap=draw(3, dtype=dtype), gamma=0.99, gae_lambda=0.9
     )

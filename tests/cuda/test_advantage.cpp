@@ -12,7 +12,7 @@ namespace {
 
 using ppo::Cut;
 
-enum class How { kAsCut, kInOrder, kManyTiles };
+enum class How { kAsCut, kInOrder, kManyTiles, kManyParts };
 
 // Whether the bits are those of the CPU.
 template <typename Arguments>
@@ -23,6 +23,12 @@ bool run_on_device(const Arguments& arguments, bool along_time, How how) {
     cut.parts = 1;
     cut.part_steps = arguments.num_steps;
     cut.block_warps = 3;
+  }
+  if (how == How::kManyParts) {  // as where there are thousands of steps
+    cut.block_warps = 2;
+    cut.part_steps =
+        ppo::whole_units(ppo::whole_units(cut.num_steps, 3), cut.warp_steps()) * cut.warp_steps();
+    cut.parts = ppo::whole_units(cut.num_steps, cut.part_steps);
   }
   std::vector<char> scratch(static_cast<std::size_t>(ppo::cuda::scratch_bytes(cut)));
   CHECK(ppo::cuda::start(arguments, cut, scratch.data(), nullptr) == cudaSuccess);
@@ -59,17 +65,20 @@ struct Data {
     return {as.data, as.stride_t, as.stride_n, ppo::FlagType::kByte};
   }
 
-  void fill(ppo::Transitions<T>& a) const {
+  // is_plain: in the form that has kernels of its own.
+  void fill(ppo::Transitions<T>& a, bool is_plain = false) const {
     a.num_steps = num_steps;
     a.num_columns = num_columns;
     a.rewards = view(rewards.data());
     a.values = a.after = view(values.data());
     a.after.data += a.after.stride_t;
     a.last_after = {last_values.data(), 0, 1};
-    a.final_values = view(final_values.data());
     a.terminated = a.last_terminated = flags(terminated);
-    a.truncated = flags(truncated);
-    a.masked = flags(masked);
+    if (!is_plain) {
+      a.final_values = view(final_values.data());
+      a.truncated = flags(truncated);
+      a.masked = flags(masked);
+    }
     a.gamma = 0.99;
     a.gae_lambda = 0.95;
   }
@@ -97,15 +106,17 @@ void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, How h
   std::vector<T> found[2] = {std::vector<T>(size, unwritten), std::vector<T>(size, unwritten)};
   std::vector<T> expected[2] = {std::vector<T>(size), std::vector<T>(size)};
 
-  ppo::GaeArguments<T> gae;
-  data.fill(gae);
-  gae.advantages = data.view(expected[0].data());
-  gae.returns = data.view(expected[1].data());
-  ppo::run_transitions(gae, batch_major, true);
-  gae.advantages = data.view(found[0].data());
-  gae.returns = data.view(found[1].data());
-  bool exactly = run_on_device(gae, batch_major, how);
-  for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
+  for (bool is_plain : {true, false}) {
+    ppo::GaeArguments<T> gae;
+    data.fill(gae, is_plain);
+    gae.advantages = data.view(expected[0].data());
+    gae.returns = data.view(expected[1].data());
+    ppo::run_transitions(gae, batch_major, true);
+    gae.advantages = data.view(found[0].data());
+    gae.returns = data.view(found[1].data());
+    const bool exactly = run_on_device(gae, batch_major, how);
+    for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
+  }
 
   ppo::VtraceArguments<T> vtrace;
   data.fill(vtrace);
@@ -118,19 +129,20 @@ void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, How h
   ppo::run_transitions(vtrace, batch_major, true);
   vtrace.vs = data.view(found[0].data());
   vtrace.pg_advantages = data.view(found[1].data());
-  exactly = run_on_device(vtrace, batch_major, how);
+  const bool exactly = run_on_device(vtrace, batch_major, how);
   for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
 }
 
 }  // namespace
 
 int main() {
-  // Rows in one round and in several parts, aligned and not; columns in one tile, in two, and in several parts.
+  // Rows and columns in one tile and in several, aligned and not, and in several parts.
   for (bool batch_major : {false, true}) {
     for (std::ptrdiff_t steps : {1, 33, 150, 516}) {
       for (std::ptrdiff_t columns : {2, 35}) {
-        for (How how : {How::kAsCut, How::kInOrder, How::kManyTiles}) {
+        for (How how : {How::kAsCut, How::kInOrder, How::kManyTiles, How::kManyParts}) {
           if (how == How::kManyTiles && (batch_major || steps == 1 || columns == 2)) continue;
+          if (how == How::kManyParts && steps < 150) continue;
           check<float>(steps, columns, batch_major, how);
           check<double>(steps, columns, batch_major, how);
         }
