@@ -43,9 +43,10 @@ class Carries {
     return static_cast<std::size_t>(places(cut.width, cut.block_warps)) * sizeof(Summary);
   }
 
-  // Sets what is carried into the last tile. Warp 0 says it.
+  // Sets what is carried into the last tile. Warp 0 says it, of each column the first lane.
   PPO_HD void start(double carry) {
-    if (block_.warp() == 0) summaries_[2 * block_.warps() * width_ + column_].b = carry;
+    const bool says = block_.warp() == 0 && block_.lane() < width_;
+    if (says) summaries_[2 * block_.warps() * width_ + column_].b = carry;
     starts_ = true;
   }
 

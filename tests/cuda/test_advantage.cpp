@@ -142,7 +142,7 @@ int main() {
       for (std::ptrdiff_t columns : {2, 35}) {
         for (How how : {How::kAsCut, How::kInOrder, How::kManyTiles, How::kManyParts}) {
           if (how == How::kManyTiles && (batch_major || steps == 1 || columns == 2)) continue;
-          if (how == How::kManyParts && steps < 150) continue;
+          if (how == How::kManyParts && steps < 500) continue;
           check<float>(steps, columns, batch_major, how);
           check<double>(steps, columns, batch_major, how);
         }
