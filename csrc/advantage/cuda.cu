@@ -9,7 +9,7 @@
 namespace ppo::cuda {
 namespace {
 
-// Starts a pass: pass(share, block) by all blocks.
+// A pass by all blocks: pass(cut, share, block).
 template <typename Pass>
 struct OnShares {
   static constexpr int kAtOnce = Pass::kWarps / kMostBlockWarps;
@@ -23,8 +23,7 @@ struct OnShares {
 };
 template <typename Pass>
 cudaError_t run(const Cut& cut, std::size_t bytes, cudaStream_t stream, const Pass& pass) {
-  return for_each_block(cut.shares(), static_cast<int>(cut.block_warps), bytes, stream,
-                        OnShares<Pass>{cut, pass});
+  return for_each_block(cut.shares(), cut.block_warps, bytes, stream, OnShares<Pass>{cut, pass});
 }
 
 template <typename Elements, bool kRows>

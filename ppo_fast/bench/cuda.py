@@ -266,40 +266,34 @@ def _data(function: str, shape: tuple[int, int], device: str, time_axis: int, **
         "terminated": next(draw) > 2.3,  # one in a hundred
         "last_values": next(_draw(device, shape[1 - time_axis])),
         "time_axis": time_axis,
-        "gamma": _FACTORS["gamma"],
         **more,
     }
     return _Data(function, (rewards, values), keywords)
 
 
-def _axes(time_axis: int) -> str:
-    return "[T, N]" if time_axis == 0 else "[N, T]"
-
-
 def _entry(what: str, shape: tuple[int, int], time_axis: int, item: int, data: _Data) -> Entry:
     size = shape[0] * shape[1]
-    what = f"{what} {_axes(time_axis)}"
-    return Entry(what, _by(shape), size, size * item, data, data.check)
+    axes = "[T, N]" if time_axis == 0 else "[N, T]"
+    return Entry(f"{what} {axes}", _by(shape), size, size * item, data, data.check)
 
 
 def _cut(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
     draw = _draw(device, *shape, seed=1)
     more = {"final_values": next(draw), "truncated": next(draw).abs() > 2.5}
-    lambdas = {"gae_lambda": _FACTORS["gae_lambda"]}
-    data = _data("gae", shape, device, time_axis, **lambdas, **more)
+    data = _data("gae", shape, device, time_axis, **_FACTORS, **more)
     return _entry("gae, truncated", shape, time_axis, _CUT_BYTES, data)
 
 
 def _vtrace(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
     log_rhos = next(_draw(device, *shape, seed=1)) / 4
-    data = _data("vtrace", shape, device, time_axis, log_rhos=log_rhos)
+    gamma = _FACTORS["gamma"]
+    data = _data("vtrace", shape, device, time_axis, gamma=gamma, log_rhos=log_rhos)
     return _entry("vtrace", shape, time_axis, _VTRACE_BYTES, data)
 
 
 def _rollout(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
     torch = require("torch")
-    lambdas = {"gae_lambda": _FACTORS["gae_lambda"]}
-    data = _data("gae", shape, device, time_axis, **lambdas)
+    data = _data("gae", shape, device, time_axis, **_FACTORS)
     rewards, values = data.arrays
     terminated, last_values = data.keywords["terminated"], data.keywords["last_values"]
 

@@ -98,39 +98,42 @@ void check_equal(const std::vector<T>& found, const std::vector<T>& expected, bo
   }
 }
 
+// Both results of a call, whose other arguments are set.
+template <typename T, typename Arguments>
+void check_results(const Data<T>& data, Arguments arguments, ppo::View2<T> Arguments::* first,
+                   ppo::View2<T> Arguments::* second, How how) {
+  const T unwritten = static_cast<T>(-12345);
+  const std::vector<T> nothing(data.rewards.size(), unwritten);
+  std::vector<T> found[2] = {nothing, nothing};
+  std::vector<T> expected[2] = {nothing, nothing};
+  const auto write_to = [&](std::vector<T>(&results)[2]) {
+    arguments.*first = data.view(results[0].data());
+    arguments.*second = data.view(results[1].data());
+  };
+  write_to(expected);
+  ppo::run_transitions(arguments, data.batch_major, true);
+  write_to(found);
+  const bool exactly = run_on_device(arguments, data.batch_major, how);
+  for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
+}
+
 template <typename T>
 void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, How how) {
+  using Gae = ppo::GaeArguments<T>;
+  using Vtrace = ppo::VtraceArguments<T>;
   const Data<T> data(steps, columns, batch_major);
-  const std::size_t size = data.rewards.size();
-  const T unwritten = static_cast<T>(-12345);
-  std::vector<T> found[2] = {std::vector<T>(size, unwritten), std::vector<T>(size, unwritten)};
-  std::vector<T> expected[2] = {std::vector<T>(size), std::vector<T>(size)};
-
   for (bool is_plain : {true, false}) {
-    ppo::GaeArguments<T> gae;
+    Gae gae;
     data.fill(gae, is_plain);
-    gae.advantages = data.view(expected[0].data());
-    gae.returns = data.view(expected[1].data());
-    ppo::run_transitions(gae, batch_major, true);
-    gae.advantages = data.view(found[0].data());
-    gae.returns = data.view(found[1].data());
-    const bool exactly = run_on_device(gae, batch_major, how);
-    for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
+    check_results(data, gae, &Gae::advantages, &Gae::returns, how);
   }
-
-  ppo::VtraceArguments<T> vtrace;
+  Vtrace vtrace;
   data.fill(vtrace);
   vtrace.log_rhos = data.view(data.log_rhos.data());
   vtrace.next_values = vtrace.after;
   vtrace.c_clip = 0.9;
   vtrace.rho_clip = 1.1;
-  vtrace.vs = data.view(expected[0].data());
-  vtrace.pg_advantages = data.view(expected[1].data());
-  ppo::run_transitions(vtrace, batch_major, true);
-  vtrace.vs = data.view(found[0].data());
-  vtrace.pg_advantages = data.view(found[1].data());
-  const bool exactly = run_on_device(vtrace, batch_major, how);
-  for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
+  check_results(data, vtrace, &Vtrace::vs, &Vtrace::pg_advantages, how);
 }
 
 }  // namespace
