@@ -127,7 +127,7 @@ def kl_backward(
 def loss(
     function: str,
     form: tuple[int, Any, Any],
-    arrays: tuple[Any, ...],
+    given: tuple[Any, ...],
     settings: tuple[Any, ...],
 ) -> list[NDArray[Any]]: ...
 

@@ -11,7 +11,6 @@ def advantage(
     exchange_api: Any,
     function: str,
     given: tuple[Any, ...],
-    lambdas: Any,
     empty_like: Callable[[Any], Any],
     new_out: Callable[[str, tuple[Any, ...]], Any],
 ) -> Any: ...

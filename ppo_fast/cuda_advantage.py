@@ -8,7 +8,6 @@ others.
 """
 
 from collections.abc import Callable
-from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -21,50 +20,55 @@ from ppo_fast.foreign import PARAMETERS
 
 _EXCHANGE_API = getattr(Tensor, "__dlpack_c_exchange_api__", None)
 _REFUSED = {name: f"{name}: {names[0]} on a CUDA device" for name, names in PARAMETERS.items()}
-# Where arguments are that may be one number per environment, which kernels read from device memory.
-_PER_ENV = {
-    function: tuple(k for k, name in enumerate(names) if name in {"last_values", "last_done"})
-    for function, names in PARAMETERS.items()
-}
-_GAE_LAMBDA = {
-    function: names.index("gae_lambda")
-    for function, names in PARAMETERS.items()
-    if "gae_lambda" in names
-}
-_BOOTSTRAP = PARAMETERS["token_gae"].index("bootstrap")
-_CU_SEQLENS = PARAMETERS["token_gae"].index("cu_seqlens")
+# Arguments that may be one number, where the kernels read one per environment from device memory.
+_PER_ENV = frozenset({"last_values", "last_done"})
+
+
+def run(
+    function: str, arguments: tuple[Any, ...], new_out: Callable[[str, tuple[Any, ...]], Any]
+) -> Any:
+    """Start the kernels of a function of `ppo_fast.advantage` that has an `out`.
+
+    Raises
+    ------
+    TypeError
+        Where `call` has to convert an argument first, or another is at fault.
+    """
+    kernels = cuda.kernels(_REFUSED[function])
+    return kernels.advantage(_EXCHANGE_API, function, arguments, torch.empty_like, new_out)
 
 
 def call(
     function: str, arguments: tuple[Any, ...], new_out: Callable[[str, tuple[Any, ...]], Any]
 ) -> Any:
     """Call a function of `ppo_fast.advantage`, its arguments being tensors and numbers."""
-    first = arguments[0]
     if function == "normalize":
         return _normalize(*arguments)
     if function == "valid_rows":
         terminated, truncated, prev_done, time_axis = arguments
-        first_flags = torch.as_tensor(prev_done, device=first.device)
+        first_flags = torch.as_tensor(prev_done, device=terminated.device)
         return valid_rows_of(torch, terminated, truncated, first_flags, time_axis)
-    kernels = cuda.kernels(_REFUSED[function])
-    lambdas = None
-    if function in _GAE_LAMBDA:
-        k = _GAE_LAMBDA[function]
-        if isinstance(arguments[k], Tensor):
-            lambdas = arguments[k].double().contiguous()
-            arguments = _with(arguments, k, 0.0)
-    for k in _PER_ENV[function]:
-        if not isinstance(arguments[k], (Tensor, NoneType)):
-            number = _plain(arguments[k])
-            if isinstance(number, (bool, int, float)):
-                arguments = _with(arguments, k, _on_device(number, first))
-    if function == "token_gae":
-        arguments = _with_sequences(arguments)
-    return kernels.advantage(_EXCHANGE_API, function, arguments, lambdas, torch.empty_like, new_out)
+    return run(function, _converted(function, arguments), new_out)
 
 
-def _with(arguments: tuple[Any, ...], k: int, argument: Any) -> tuple[Any, ...]:
-    return (*arguments[:k], argument, *arguments[k + 1 :])
+def _converted(function: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments as the kernels take them."""
+    first = arguments[0]
+    given = dict(zip(PARAMETERS[function], arguments, strict=True))
+    if isinstance(given.get("gae_lambda"), Tensor):
+        given["gae_lambda"] = given["gae_lambda"].double().contiguous()
+    for name in _PER_ENV & given.keys():
+        number = _plain(given[name])
+        if isinstance(number, (bool, int, float)):
+            given[name] = _on_device(number, first)
+    cu_seqlens = given.get("cu_seqlens")
+    if isinstance(cu_seqlens, Tensor):
+        is_narrow = cu_seqlens.dtype == torch.int32
+        given["cu_seqlens"] = cu_seqlens.long() if is_narrow else cu_seqlens.contiguous()
+    bootstrap = given.get("bootstrap")
+    if isinstance(bootstrap, Tensor) and bootstrap.ndim == 0:
+        given["bootstrap"] = bootstrap.reshape(1).expand(_num_sequences(first, cu_seqlens))
+    return tuple(given.values())
 
 
 def _plain(x: Any) -> Any:
@@ -75,21 +79,6 @@ def _plain(x: Any) -> Any:
 def _on_device(number: bool | float, first: Tensor) -> Tensor:
     dtype = torch.bool if isinstance(number, bool) else first.dtype
     return torch.full((1,), number, dtype=dtype, device=first.device)
-
-
-def _with_sequences(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    given = list(arguments)
-    cu_seqlens = given[_CU_SEQLENS]
-    if isinstance(cu_seqlens, Tensor):
-        is_narrow = cu_seqlens.dtype == torch.int32
-        given[_CU_SEQLENS] = cu_seqlens.long() if is_narrow else cu_seqlens.contiguous()
-    bootstrap = _plain(given[_BOOTSTRAP])
-    if isinstance(bootstrap, (bool, int, float)):
-        bootstrap = _on_device(float(bootstrap), given[0])[0]
-    if isinstance(bootstrap, Tensor) and bootstrap.ndim == 0:
-        bootstrap = bootstrap.reshape(1).expand(_num_sequences(given[0], cu_seqlens))
-    given[_BOOTSTRAP] = bootstrap
-    return tuple(given)
 
 
 def _num_sequences(rewards: Tensor, cu_seqlens: Any) -> int:

@@ -61,13 +61,12 @@ def kl_backward(old: Parameters, new: Parameters, weight: Tensor) -> tuple[Tenso
 
 
 def _run(function: str, dist: Parameters, *arguments: Any) -> None:
-    device = dist.first.device
-    kernels = cuda.kernels(f"{function}: parameters on {device}")
+    kernels = cuda.kernels(f"{function}: parameters on a CUDA device")
     getattr(kernels, function)(
         Tensor.__dlpack_c_exchange_api__,
         _plain(dist),
         *arguments,
-        partial(torch.empty, dtype=torch.int8, device=device),
+        partial(dist.first.new_empty, dtype=torch.int8),
     )
 
 

@@ -29,18 +29,20 @@ def loss(
     kernels run: a captured graph sees what they hold then.
     """
     first = tensors[0]
-    kernels = cuda.kernels(f"{function}: tensors on {first.device}")
-    new = partial(torch.empty, dtype=first.dtype, device=first.device)
-    outputs = [new(()), new(len(STATS), dtype=torch.float64)]
-    outputs += [new(x.shape) for x in with_gradient if x is not None]
-    scratch = partial(torch.empty, dtype=torch.int8, device=first.device)
+    kernels = cuda.kernels(f"{function}: tensors on a CUDA device")
+    outputs = [first.new_empty(()), first.new_empty(len(STATS), dtype=torch.float64)]
+    outputs += [_like(x) for x in with_gradient if x is not None]
     kernels.loss(
         Tensor.__dlpack_c_exchange_api__,
         function,
         form,
-        tuple(None if x is None else x.detach() for x in tensors),
+        tensors,
         settings,
         tuple(outputs),
-        scratch,
+        partial(first.new_empty, dtype=torch.int8),
     )
     return outputs
+
+
+# Contiguous; half of the time of `torch.empty` with a dtype and a device.
+_like = partial(torch.empty_like, memory_format=torch.contiguous_format)

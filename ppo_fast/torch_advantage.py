@@ -15,6 +15,7 @@ from torch.compiler import is_compiling
 
 from ppo_fast import cuda
 from ppo_fast.cuda_advantage import call as call_on_gpu
+from ppo_fast.cuda_advantage import run as run_on_gpu
 from ppo_fast.foreign import FUNCTIONS, PARAMETERS
 
 _HALF = frozenset({torch.bfloat16, torch.float16})
@@ -69,8 +70,8 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
             if not on_gpu:
                 return _eagerly(function, arguments, arguments)
             if function in _WITH_OUT:
-                return call_on_gpu(function, arguments, new_out)
-        except (TypeError, RuntimeError):  # half precision, or a mistake: look closer
+                return run_on_gpu(function, arguments, new_out)
+        except (TypeError, RuntimeError):  # to be converted, or a mistake: look closer
             pass
     if not on_gpu and first.device.type != "cpu":
         name = PARAMETERS[function][0]

@@ -19,6 +19,7 @@ from advantage_torch_cases import (  # noqa: E402
 
 import ppo_fast  # noqa: E402 - after the check for torch
 import ppo_fast.cuda  # noqa: E402
+import ppo_fast.cuda_advantage  # noqa: E402
 import ppo_fast.foreign  # noqa: E402
 import ppo_fast.torch_advantage  # noqa: E402 - defines the operators
 
@@ -229,30 +230,7 @@ def test_out_is_filled_and_returned(name, device):
     assert_close(results, expected)
 
 
-@pytest.fixture
-def taken(device, monkeypatch):
-    """What calls give to the extension: addresses in it must be the device's."""
-    given = []
-    kernels = ppo_fast.cuda.kernels("advantage")
-    advantage = kernels.advantage
-
-    def written_down(api, function, arguments, *rest):
-        given.extend(arguments)
-        return advantage(api, function, arguments, *rest)
-
-    monkeypatch.setattr(kernels, "advantage", written_down)
-    return given
-
-
-def assert_no_numpy(given):
-    assert given
-    for x in given:
-        assert x is None or isinstance(x, (torch.Tensor, str, bool, int, float, tuple)), x
-        assert not isinstance(x, np.generic)
-        assert not (isinstance(x, torch.Tensor) and x.ndim == 0)
-
-
-def test_numbers_of_numpy_do_not_stay_on_the_cpu(device, taken):
+def test_a_number_where_there_may_be_one_per_environment(device):
     rng = np.random.default_rng(0)
     rewards, values = rng.normal(size=(2, 40, 1)).astype(np.float32)
     factors = {"gamma": 0.9, "gae_lambda": 0.8}
@@ -260,12 +238,23 @@ def test_numbers_of_numpy_do_not_stay_on_the_cpu(device, taken):
     for number in (np.float32(0.5), np.float64(0.5), np.int64(1)):
         call = {"rewards": rewards, "values": values, "last_values": number, **factors, **done}
         assert_is_that_of_the_cpu(device, "gae", call)
-    assert_no_numpy(taken)
+
+
+@pytest.mark.parametrize("name", ["last_values", "last_done"])
+def test_kernels_get_no_address_of_a_number(name, device):
+    """Which would be the CPU's: the extension refuses it, and Python sends a tensor."""
+    x = on(device, np.zeros((4, 1), np.float32))
+    given = {"rewards": x, "values": x, "gamma": 0.9, "gae_lambda": 0.8, "time_axis": 0}
+    given |= {"last_values": x[0], "episode_starts": x != 0, "last_done": x[0] != 0}
+    given |= {"exact": False, name: np.bool_(True) if name == "last_done" else np.float32(0.5)}
+    arguments = tuple(given.get(k) for k in ppo_fast.foreign.PARAMETERS["gae"])
+    with pytest.raises(TypeError, match=f"gae: {name} must be a tensor, got a number"):
+        ppo_fast.cuda_advantage.run("gae", arguments, ppo_fast.torch_advantage.new_out)
 
 
 @pytest.mark.parametrize("bootstrap", [0.5, np.float32(0.5), np.int64(1), torch.tensor(0.5)])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_number_to_start_all_sequences_from(bootstrap, packed, device, taken):
+def test_a_number_to_start_all_sequences_from(bootstrap, packed, device):
     rng = np.random.default_rng(0)
     rewards, values = rng.normal(size=(2, 3, 40)).astype(np.float32)
     call = {"rewards": rewards, "values": values, "gamma": 0.9, "gae_lambda": 0.8}
@@ -275,7 +264,6 @@ def test_a_number_to_start_all_sequences_from(bootstrap, packed, device, taken):
         call["cu_seqlens"] = np.array([0, 40, 80, 120])
     expected = ppo_fast.token_gae(**call, bootstrap=float(bootstrap))
     assert_close(call_on(device, "token_gae", call | {"bootstrap": bootstrap}), expected)
-    assert_no_numpy(taken)
 
 
 def test_nothing(device):

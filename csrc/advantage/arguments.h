@@ -108,13 +108,19 @@ struct TokenArguments {
   std::ptrdiff_t num_sequences = 0;      // B; on a GPU packed ones are one column
   std::ptrdiff_t first_sequence = 0;     // column 0 is this sequence
   std::ptrdiff_t longest = PTRDIFF_MAX;  // longer sequences are left to another call
-  View1<const T> bootstrap;              // [B]; stride 0: one for all
-  bool skip = true;                      // masked tokens are skipped; else they decay
+  View1<const T> bootstrap;              // [B], instead of one_bootstrap; or null
+  T one_bootstrap = T(0);
+  bool skip = true;  // masked tokens are skipped; else they decay
   double gamma = 0;
   double gae_lambda = 0;
   const double* lambdas = nullptr;  // [B], instead of gae_lambda; or null
   View2<T> advantages;              // out
   View2<T> returns;                 // out
+
+  // V behind the last token of a sequence.
+  PPO_HD T bootstrap_of(std::ptrdiff_t sequence) const {
+    return bootstrap.data != nullptr ? bootstrap[sequence] : one_bootstrap;
+  }
 };
 
 }  // namespace ppo

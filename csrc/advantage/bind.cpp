@@ -14,9 +14,9 @@ namespace {
 constexpr py::ssize_t kReleaseFrom = 1 << 15;
 
 // Sequence boundaries: from 0 to the number of tokens, never falling.
-std::vector<std::int64_t> read_starts(const Argument& argument, const py::array& array,
+std::vector<std::int64_t> read_starts(const Argument& argument, const Array& array,
                                       py::ssize_t tokens) {
-  const bool is_int32 = Argument::holds<std::int32_t>(array);
+  const bool is_int32 = array.holds<std::int32_t>();
   std::vector<std::int64_t> starts;
   const auto items = static_cast<const char*>(array.data());
   const std::ptrdiff_t stride = argument.stride(array, 0) * array.itemsize();
@@ -36,9 +36,32 @@ std::vector<std::int64_t> read_starts(const Argument& argument, const py::array&
   return starts;
 }
 
+// gae_lambda as a number per column.
+std::vector<double> read_lambdas(const Argument& argument, const Array& array, py::ssize_t columns,
+                                 const char* per) {
+  const bool float32 = argument.is_float32(array);
+  argument.require_shape(array, {columns}, per);
+  const auto numbers = static_cast<const char*>(array.data());
+  const std::ptrdiff_t stride = argument.stride(array, 0) * array.itemsize();
+  std::vector<double> result;
+  for (py::ssize_t n = 0; n < columns; ++n) {
+    const void* item = numbers + n * stride;
+    const double value = float32 ? static_cast<double>(*static_cast<const float*>(item))
+                                 : *static_cast<const double*>(item);
+    if (!(value >= 0.0 && value <= 1.0)) {
+      argument.value_error("must be in [0, 1], got " + std::to_string(value) + " at index " +
+                           std::to_string(n));
+    }
+    result.push_back(value);
+  }
+  return result;
+}
+
 // Runs a call on the CPU.
 class RunHere {
  public:
+  Given given(const py::handle& object) const { return object; }
+
   template <typename Arguments>
   void operator()(const TransitionCall<Arguments>& call, const Frame& frame, bool exact) const {
     const py::ssize_t size = frame.steps() * frame.columns();
@@ -54,7 +77,19 @@ class RunHere {
     run_tokens(args, exact);
   }
 
-  Starts starts(const Argument& argument, const py::array& array, py::ssize_t tokens) const {
+  Lambdas lambdas(const Argument& argument, const Given& given, py::ssize_t columns,
+                  const char* per) const {
+    Lambdas result;
+    if (!given.is_array() || given.array().ndim() == 0) {
+      result.one = require_factor(argument, given);
+    } else {
+      result.held = read_lambdas(argument, argument.array(given), columns, per);
+      result.each = result.held.data();
+    }
+    return result;
+  }
+
+  Starts starts(const Argument& argument, const Array& array, py::ssize_t tokens) const {
     Starts result;
     result.held = read_starts(argument, array, tokens);
     result.data = result.held.data();
@@ -70,21 +105,20 @@ using Object = const py::object&;
 }  // namespace
 
 void bind_advantage(py::module_& m) {
-  m.def("gae",
-        [](Object rewards, Object values, Object gamma, Object gae_lambda, Object last_values,
-           Object next_values, Object terminated, Object truncated, Object final_values,
-           Object on_truncation, Object episode_starts, Object last_done, Object prev_done,
-           const py::object& time_axis, Object out, const py::object& exact) {
-          return gae(RunHere(), rewards, values, gamma, gae_lambda,
-                     {last_values, next_values, terminated, truncated, final_values, on_truncation,
-                      episode_starts, last_done, prev_done},
-                     time_axis, out, exact);
-        });
+  m.def("gae", [](Object rewards, Object values, Object gamma, Object gae_lambda,
+                  Object last_values, Object next_values, Object terminated, Object truncated,
+                  Object final_values, Object on_truncation, Object episode_starts,
+                  Object last_done, Object prev_done, Object time_axis, Object out, Object exact) {
+    return gae(RunHere(), rewards, values, gamma, gae_lambda,
+               {last_values, next_values, terminated, truncated, final_values, on_truncation,
+                episode_starts, last_done, prev_done},
+               time_axis, out, exact);
+  });
   m.def("lambda_returns",
         [](Object rewards, Object values, Object gamma, Object gae_lambda, Object last_values,
            Object next_values, Object terminated, Object truncated, Object final_values,
            Object on_truncation, Object episode_starts, Object last_done, Object prev_done,
-           const py::object& time_axis, Object out, const py::object& exact) {
+           Object time_axis, Object out, Object exact) {
           return lambda_returns(RunHere(), rewards, values, gamma, gae_lambda,
                                 {last_values, next_values, terminated, truncated, final_values,
                                  on_truncation, episode_starts, last_done, prev_done},
@@ -104,7 +138,7 @@ void bind_advantage(py::module_& m) {
            Object rho_clip, Object c_clip, Object pg_rho_clip, Object last_values,
            Object next_values, Object terminated, Object truncated, Object final_values,
            Object on_truncation, Object episode_starts, Object last_done, Object prev_done,
-           const py::object& time_axis, Object out, const py::object& exact) {
+           Object time_axis, Object out, Object exact) {
           return vtrace(RunHere(), rewards, values, log_rhos, gamma, gae_lambda, rho_clip, c_clip,
                         pg_rho_clip,
                         {last_values, next_values, terminated, truncated, final_values,

@@ -9,8 +9,9 @@ namespace {
 
 }  // namespace
 
-TruncationRule read_truncation_rule(const Frame& frame, const py::object& object) {
-  if (object.is_none()) return TruncationRule::kNone;
+TruncationRule read_truncation_rule(const Frame& frame, const Given& given) {
+  const py::object& object = given.object();
+  if (given.is_none()) return TruncationRule::kNone;
   const Argument argument{frame.function(), "on_truncation"};
   if (!py::isinstance<py::str>(object)) {
     argument.type_error("must be a string, got " + arrays::describe(object));
@@ -86,9 +87,7 @@ void require_one_form(const Frame& frame, const Options& o, bool has_last_row, b
   }
 }
 
-std::pair<py::object, py::object> require_pair(const char* function, const char* names,
-                                               const py::object& out) {
-  if (out.is_none()) return {py::none(), py::none()};
+py::tuple require_pair(const char* function, const char* names, const py::object& out) {
   const Argument argument{function, "out"};
   if (!py::isinstance<py::tuple>(out)) {
     argument.type_error("must be a tuple " + std::string(names) + ", got " + arrays::describe(out));
@@ -97,23 +96,19 @@ std::pair<py::object, py::object> require_pair(const char* function, const char*
     argument.type_error("must be a tuple " + std::string(names) + ", got one of " +
                         std::to_string(py::len(out)));
   }
-  py::object first = out[py::int_(0)];
-  py::object second = out[py::int_(1)];
-  Argument{function, "out[0]"}.array(first);
-  Argument{function, "out[1]"}.array(second);
-  return {std::move(first), std::move(second)};
+  return out;
 }
 
-py::array require_rewards(const char* function, const py::object& rewards) {
+Array require_rewards(const char* function, const Given& rewards) {
   const Argument argument{function, "rewards"};
-  py::array array = argument.array(rewards);
+  const Array array = argument.array(rewards);
   argument.is_float32(array);
   return array;
 }
 
-py::array require_boundaries(const Argument& argument, const py::object& object) {
-  const py::array array = argument.array(object);
-  if (!Argument::holds<std::int32_t>(array) && !Argument::holds<std::int64_t>(array)) {
+Array require_boundaries(const Argument& argument, const Given& given) {
+  const Array array = argument.array(given);
+  if (!array.holds<std::int32_t>() && !array.holds<std::int64_t>()) {
     argument.type_error("must be int32 or int64, got " + arrays::dtype_text(array));
   }
   if (array.ndim() != 1 || array.shape(0) < 1) {
@@ -122,11 +117,11 @@ py::array require_boundaries(const Argument& argument, const py::object& object)
   return array;
 }
 
-double require_clip(const Argument& argument, const py::object& object) {
-  const double value = argument.number(object);
+double require_clip(const Argument& argument, const Given& given) {
+  const double value = argument.number(given);
   if (!(value > 0.0)) {
     argument.value_error("must be positive (float('inf') for no limit), got " +
-                         py::repr(object).cast<std::string>());
+                         py::repr(given.object()).cast<std::string>());
   }
   return value;
 }

@@ -14,34 +14,33 @@ namespace ppo {
 
 // What Python passes for [T, N] transitions, besides rewards and values.
 struct Options {
-  py::object last_values;
-  py::object next_values;
-  py::object terminated;
-  py::object truncated;
-  py::object final_values;
-  py::object on_truncation;
-  py::object episode_starts;
-  py::object last_done;
-  py::object prev_done;
+  Given last_values;
+  Given next_values;
+  Given terminated;
+  Given truncated;
+  Given final_values;
+  Given on_truncation;
+  Given episode_starts;
+  Given last_done;
+  Given prev_done;
 };
 
 enum class TruncationRule { kNone, kCurrentValue, kTerminate, kDrop };
 
 // on_truncation, a string or None.
-TruncationRule read_truncation_rule(const Frame& frame, const py::object& object);
+TruncationRule read_truncation_rule(const Frame& frame, const Given& given);
 
 // The checks that need no array: which arguments may and must stand together.
 void require_one_form(const Frame& frame, const Options& options, bool has_last_row,
                       bool has_values);
 
-// The pair of results that a caller may give.
-std::pair<py::object, py::object> require_pair(const char* function, const char* names,
-                                               const py::object& out);
+// The pair of results that a caller gave, under the names that errors call them by.
+py::tuple require_pair(const char* function, const char* names, const py::object& out);
 
-py::array require_rewards(const char* function, const py::object& rewards);
+Array require_rewards(const char* function, const Given& rewards);
 
 // cu_seqlens: [B + 1] of int32 or int64.
-py::array require_boundaries(const Argument& argument, const py::object& object);
+Array require_boundaries(const Argument& argument, const Given& given);
 
 // Where packed sequences start, and with another item the last one ends.
 struct Starts {
@@ -51,7 +50,7 @@ struct Starts {
 };
 
 // A positive limit, which may be infinite.
-double require_clip(const Argument& argument, const py::object& object);
+double require_clip(const Argument& argument, const Given& given);
 
 // The checked arguments of a call, with what must live as long as it.
 template <typename Arguments>
@@ -59,17 +58,13 @@ class TransitionCall {
  public:
   using T = typename Arguments::Value;
 
-  TransitionCall(Frame& frame, const py::array& rewards, const py::object& values,
-                 const py::object& gamma, const py::object& gae_lambda, const Options& o)
-      : frame_(frame) {
+  TransitionCall(Frame& frame, const Given& rewards, const Given& values, const Given& gamma,
+                 const Lambdas& lambdas, const Options& o) {
     const char* f = frame.function();
     args.num_steps = frame.steps();
     args.num_columns = frame.columns();
     args.gamma = require_factor({f, "gamma"}, gamma);
-    lambdas_ =
-        require_lambda({f, "gae_lambda"}, gae_lambda, frame.columns(), "(one per environment)");
-    if (!lambdas_.empty()) args.gae_lambda = lambdas_.front();
-    if (lambdas_.size() > 1) args.lambdas = lambdas_.data();
+    lambdas.put_into(args);
     args.rewards = frame.like<T>("rewards", rewards);
     const bool has_values = !values.is_none();
     bool has_last_row = false;
@@ -120,8 +115,6 @@ class TransitionCall {
   Arguments args;
 
  private:
-  Frame& frame_;
-  std::vector<double> lambdas_;
   View2<const T> next_row_;
   T last_value_ = T(0);
   std::uint8_t last_done_ = 0;

@@ -9,7 +9,7 @@ namespace ppo {
 namespace {
 
 // The bytes from the first to the last item of an array.
-std::pair<std::uintptr_t, std::uintptr_t> extent(const py::array& array) {
+std::pair<std::uintptr_t, std::uintptr_t> extent(const Array& array) {
   auto low = reinterpret_cast<std::uintptr_t>(array.data());
   std::uintptr_t high = low + static_cast<std::uintptr_t>(array.itemsize());
   for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
@@ -19,61 +19,48 @@ std::pair<std::uintptr_t, std::uintptr_t> extent(const py::array& array) {
   return {low, high};
 }
 
+// NumPy's array of the same memory, of which nothing is read.
+py::array memory_of(const Array& array) {
+  std::vector<py::ssize_t> strides;
+  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) strides.push_back(array.strides(axis));
+  return py::array(py::dtype("V" + std::to_string(array.itemsize())),
+                   std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()), strides,
+                   array.data(), array.object());
+}
+
 }  // namespace
 
-double require_factor(const Argument& argument, const py::handle& object) {
-  const double value = argument.number(object);
+double require_factor(const Argument& argument, const Given& given) {
+  const double value = argument.number(given);
   if (!(value >= 0.0 && value <= 1.0)) {
-    argument.value_error("must be in [0, 1], got " + py::repr(object).cast<std::string>());
+    argument.value_error("must be in [0, 1], got " + py::repr(given.object()).cast<std::string>());
   }
   return value;
 }
 
-FlagType require_flag_type(const Argument& argument, const py::array& array) {
-  if (Argument::holds<bool>(array) || Argument::holds<std::uint8_t>(array) ||
-      Argument::holds<std::int8_t>(array)) {
+FlagType require_flag_type(const Argument& argument, const Array& array) {
+  if (array.holds<bool>() || array.holds<std::uint8_t>() || array.holds<std::int8_t>()) {
     return FlagType::kByte;
   }
-  if (Argument::holds<std::int32_t>(array) || Argument::holds<std::uint32_t>(array)) {
+  if (array.holds<std::int32_t>() || array.holds<std::uint32_t>()) {
     return FlagType::kInt32;
   }
-  if (Argument::holds<std::int64_t>(array) || Argument::holds<std::uint64_t>(array)) {
+  if (array.holds<std::int64_t>() || array.holds<std::uint64_t>()) {
     return FlagType::kInt64;
   }
-  if (Argument::holds<float>(array)) return FlagType::kFloat;
-  if (Argument::holds<double>(array)) return FlagType::kDouble;
+  if (array.holds<float>()) return FlagType::kFloat;
+  if (array.holds<double>()) return FlagType::kDouble;
   argument.type_error("must be bool (or 0 and 1 in another type), got " +
                       arrays::dtype_text(array) + "; cast it to bool");
 }
 
-std::vector<double> require_lambda(const Argument& argument, const py::handle& object,
-                                   py::ssize_t columns, const char* per) {
-  if (!py::isinstance<py::array>(object) || py::reinterpret_borrow<py::array>(object).ndim() == 0) {
-    return {require_factor(argument, object)};
-  }
-  const auto array = py::reinterpret_borrow<py::array>(object);
-  const bool float32 = argument.is_float32(array);
-  argument.require_shape(array, {columns}, per);
-  const auto numbers = static_cast<const char*>(array.data());
-  const std::ptrdiff_t stride = argument.stride(array, 0) * array.itemsize();
-  std::vector<double> result;
-  for (py::ssize_t n = 0; n < columns; ++n) {
-    const void* item = numbers + n * stride;
-    const double value = float32 ? static_cast<double>(*static_cast<const float*>(item))
-                                 : *static_cast<const double*>(item);
-    if (!(value >= 0.0 && value <= 1.0)) {
-      argument.value_error("must be in [0, 1], got " + std::to_string(value) + " at index " +
-                           std::to_string(n));
-    }
-    result.push_back(value);
-  }
-  return result;
-}
+// A call has no more of them.
+constexpr std::size_t kMostArrays = 12;
 
 // Results of this many bytes, which may be written past the caches, start on a cache line.
 constexpr py::ssize_t kAlignFrom = 1 << 20;
 
-Frame::Frame(const char* function, const py::array& rewards, py::ssize_t time_axis)
+Frame::Frame(const char* function, const Array& rewards, py::ssize_t time_axis)
     : function_(function), rewards_(rewards), time_axis_(time_axis) {
   const Argument argument{function, "rewards"};
   const py::ssize_t ndim = rewards.ndim();
@@ -94,9 +81,10 @@ Frame::Frame(const char* function, const py::array& rewards, py::ssize_t time_ax
   const py::ssize_t stride_t = std::abs(rewards.strides(time_axis_));
   batch_major_ =
       column_axis_ >= 0 && stride_t > 0 && stride_t < std::abs(rewards.strides(column_axis_));
+  seen_.reserve(kMostArrays);
 }
 
-void Frame::require_like(const Argument& argument, const py::array& array, py::ssize_t more) const {
+void Frame::require_like(const Argument& argument, const Array& array, py::ssize_t more) const {
   bool equal = array.ndim() == rewards_.ndim();
   for (py::ssize_t axis = 0; equal && axis < array.ndim(); ++axis) {
     equal = array.shape(axis) == rewards_.shape(axis) + (axis == time_axis_ ? more : 0);
@@ -107,7 +95,7 @@ void Frame::require_like(const Argument& argument, const py::array& array, py::s
   }
 }
 
-py::ssize_t Frame::require_column(const Argument& argument, const py::array& array) const {
+py::ssize_t Frame::require_column(const Argument& argument, const Array& array) const {
   py::ssize_t axis = -1;
   py::ssize_t size = 1;
   for (py::ssize_t k = 0; k < array.ndim(); ++k) {
@@ -125,15 +113,17 @@ py::ssize_t Frame::require_column(const Argument& argument, const py::array& arr
 }
 
 void Frame::refuse_scalar(const Argument& argument) const {
+  if (rewards_.on_device()) argument.type_error("must be a tensor, got a number");
+  if (columns_ == 1) return;
   argument.value_error("must have shape (" + std::to_string(columns_) +
                        ",) (one per environment), got a number; a number is enough for one "
                        "environment only");
 }
 
-FlagView Frame::flags(const char* name, const py::handle& object) {
-  if (object.is_none()) return {};
+FlagView Frame::flags(const char* name, const Given& given) {
+  if (given.is_none()) return {};
   const Argument argument{function_, name};
-  const py::array array = argument.array(object);
+  const Array array = argument.array(given);
   const FlagType type = require_flag_type(argument, array);
   require_like(argument, array, 0);
   note(array);
@@ -141,15 +131,16 @@ FlagView Frame::flags(const char* name, const py::handle& object) {
           column_axis_ < 0 ? 1 : argument.stride(array, column_axis_), type};
 }
 
-FlagView Frame::flags_per_column(const char* name, const py::handle& object, std::uint8_t& scalar) {
+FlagView Frame::flags_per_column(const char* name, const Given& given, std::uint8_t& scalar) {
   const Argument argument{function_, name};
-  const bool is_number = PyLong_CheckExact(object.ptr()) || PyFloat_Check(object.ptr());
-  if (!is_number && arrays::is_scalar(object)) {  // True, np.bool_(True)
-    if (columns_ != 1) refuse_scalar(argument);
-    scalar = argument.number(object) != 0;
+  const PyObject* object = given.object().ptr();
+  const bool is_python_number = PyLong_CheckExact(object) || PyFloat_Check(object);
+  if (given.is_number() && !is_python_number) {  // True, np.bool_(True)
+    refuse_scalar(argument);
+    scalar = argument.number(given) != 0;
     return {&scalar, 0, 0, FlagType::kByte};
   }
-  const py::array array = argument.array(object);
+  const Array array = argument.array(given);
   const FlagType type = require_flag_type(argument, array);
   const py::ssize_t axis = require_column(argument, array);
   note(array);
@@ -174,17 +165,16 @@ py::array Frame::make_output(const py::dtype& dtype) const {
   return py::array(dtype, shape, strides, start + to_line(start), memory);
 }
 
-void Frame::require_apart(const Argument& argument, const py::array& array) const {
+void Frame::require_apart(const Argument& argument, const Array& array) const {
   if (array.size() == 0) return;
   const auto [low, high] = extent(array);
-  for (PyObject* other : seen_) {
-    const auto input = py::reinterpret_borrow<py::array>(other);
+  for (const Array& input : seen_) {
     if (input.size() == 0) continue;
     const auto [from, to] = extent(input);
     if (low >= to || from >= high) continue;
     // The ranges overlap, but views of one buffer may still have no item in common.
     const py::object shares = py::module_::import("numpy").attr("shares_memory");
-    if (shares(array, input).cast<bool>()) {
+    if (shares(memory_of(array), memory_of(input)).cast<bool>()) {
       argument.value_error("must not share memory with an input or the other output");
     }
   }

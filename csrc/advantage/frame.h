@@ -17,22 +17,33 @@ namespace ppo {
 
 namespace py = pybind11;
 using arrays::Argument;
+using arrays::Array;
+using arrays::Given;
 
 // A factor in [0, 1], such as gamma.
-double require_factor(const Argument& argument, const py::handle& object);
+double require_factor(const Argument& argument, const Given& given);
 
 // Flags of any type that people store them in.
-FlagType require_flag_type(const Argument& argument, const py::array& array);
+FlagType require_flag_type(const Argument& argument, const Array& array);
 
 // gae_lambda: a number, or a number per column.
-std::vector<double> require_lambda(const Argument& argument, const py::handle& object,
-                                   py::ssize_t columns, const char* per);
+struct Lambdas {
+  double one = 0;
+  const double* each = nullptr;  // held, or a device's
+  std::vector<double> held;
+
+  template <typename Arguments>
+  void put_into(Arguments& args) const {
+    args.gae_lambda = one;
+    args.lambdas = each;
+  }
+};
 
 // The shape that all arrays of a call share: that of the rewards. [T, N], [N, T] with time_axis 1,
 // [T], and the first two with a last axis of size 1.
 class Frame {
  public:
-  Frame(const char* function, const py::array& rewards, py::ssize_t time_axis);
+  Frame(const char* function, const Array& rewards, py::ssize_t time_axis);
 
   const char* function() const { return function_; }
   py::ssize_t steps() const { return steps_; }
@@ -42,18 +53,18 @@ class Frame {
 
   // An array of T shaped like the rewards.
   template <typename T>
-  View2<const T> like(const char* name, const py::handle& object) {
+  View2<const T> like(const char* name, const Given& given) {
     const Argument argument{function_, name};
-    const py::array array = numbers<T>(argument, object);
+    const Array array = numbers<T>(argument, given);
     require_like(argument, array, 0);
     return view<const T>(argument, array);
   }
 
   // Values, which may have a row more than the rewards: V of the observation after the last step.
   template <typename T>
-  View2<const T> values(const py::handle& object, bool& has_last) {
+  View2<const T> values(const Given& given, bool& has_last) {
     const Argument argument{function_, "values"};
-    const py::array array = numbers<T>(argument, object);
+    const Array array = numbers<T>(argument, given);
     has_last = array.ndim() > time_axis_ && array.shape(time_axis_) == steps_ + 1;
     require_like(argument, array, has_last ? 1 : 0);
     return view<const T>(argument, array);
@@ -62,35 +73,34 @@ class Frame {
   // One number per column: [N], [1, N], [N, 1], or a Python number where N is 1. The view has one
   // row, whatever t.
   template <typename T>
-  View2<const T> per_column(const char* name, const py::handle& object, T& scalar) {
+  View2<const T> per_column(const char* name, const Given& given, T& scalar) {
     const Argument argument{function_, name};
-    if (arrays::is_scalar(object)) {
-      if (columns_ != 1) refuse_scalar(argument);
-      scalar = static_cast<T>(argument.number(object));
+    if (given.is_number()) {
+      refuse_scalar(argument);
+      scalar = static_cast<T>(argument.number(given));
       return {&scalar, 0, 0};
     }
-    const py::array array = numbers<T>(argument, object);
+    const Array array = numbers<T>(argument, given);
     const py::ssize_t axis = require_column(argument, array);
     note(array);
     return {static_cast<const T*>(array.data()), 0, axis < 0 ? 0 : argument.stride(array, axis)};
   }
 
   // Keeps outputs apart from an input that this class did not read.
-  void note(const py::array& array) { seen_.push_back(array.ptr()); }
+  void note(const Array& array) { seen_.push_back(array); }
 
-  FlagView flags(const char* name, const py::handle& object);
-  FlagView flags_per_column(const char* name, const py::handle& object, std::uint8_t& scalar);
+  FlagView flags(const char* name, const Given& given);
+  FlagView flags_per_column(const char* name, const Given& given, std::uint8_t& scalar);
 
-  // A result: the array that the caller gave, or a new one with the layout of the rewards.
+  // A result: the array that the caller gave, or a new one of NumPy's with the layout of the rewards.
   template <typename T>
-  View2<T> output(const char* name, py::object& object) {
-    if (object.is_none()) {
-      object = make_output(py::dtype::of<T>());
-      const auto array = py::reinterpret_borrow<py::array>(object);
-      return view<T>({function_, name}, array);
-    }
+  View2<T> output(const char* name, Given& given) {
     const Argument argument{function_, name};
-    const py::array array = argument.array(object);
+    if (given.is_none()) {
+      given = Given(make_output(py::dtype::of<T>()));
+      return view<T>(argument, given.array());
+    }
+    const Array array = argument.array(given);
     argument.require_output_dtype<T>(array, "rewards");
     require_like(argument, array, 0);
     argument.require_writable(array);
@@ -101,36 +111,35 @@ class Frame {
 
  private:
   template <typename T>
-  py::array numbers(const Argument& argument, const py::handle& object) const {
-    py::array array = argument.array(object);
+  Array numbers(const Argument& argument, const Given& given) const {
+    Array array = argument.array(given);
     argument.require_dtype<T>(array, "rewards");
     return array;
   }
   template <typename T>
-  View2<T> view(const Argument& argument, const py::array& array) {
-    using Item = std::remove_const_t<T>;
+  View2<T> view(const Argument& argument, const Array& array) {
     if constexpr (std::is_const_v<T>) note(array);
     const std::ptrdiff_t stride_t = argument.stride(array, time_axis_);
     const std::ptrdiff_t stride_n = column_axis_ < 0 ? 1 : argument.stride(array, column_axis_);
-    return {static_cast<T*>(const_cast<Item*>(static_cast<const Item*>(array.data()))), stride_t,
-            stride_n};
+    return {static_cast<T*>(array.mutable_data()), stride_t, stride_n};
   }
 
-  void require_like(const Argument& argument, const py::array& array, py::ssize_t more) const;
-  py::ssize_t require_column(const Argument& argument, const py::array& array) const;
-  [[noreturn]] void refuse_scalar(const Argument& argument) const;
+  void require_like(const Argument& argument, const Array& array, py::ssize_t more) const;
+  py::ssize_t require_column(const Argument& argument, const Array& array) const;
+  // Of several environments, or on a device, whose kernels could not read it.
+  void refuse_scalar(const Argument& argument) const;
   py::array make_output(const py::dtype& dtype) const;
   // An output must not share memory with what was seen before it.
-  void require_apart(const Argument& argument, const py::array& array) const;
+  void require_apart(const Argument& argument, const Array& array) const;
 
   const char* function_;
-  py::array rewards_;
+  Array rewards_;
   py::ssize_t time_axis_;
   py::ssize_t column_axis_;  // -1: none
   py::ssize_t steps_;
   py::ssize_t columns_;
   bool batch_major_;
-  std::vector<PyObject*> seen_;  // borrowed: the caller holds them
+  std::vector<Array> seen_;
 };
 
 }  // namespace ppo

@@ -10,102 +10,124 @@ namespace ppo {
 
 // Calls body with a float or a double, as the array holds.
 template <typename Body>
-auto with_type(const py::array& array, const Body& body) {
-  return Argument::holds<float>(array) ? body(float()) : body(double());
+auto with_type(const Array& array, const Body& body) {
+  return array.holds<float>() ? body(float()) : body(double());
 }
 
+// Two results: those that the caller gave, or None for new ones.
+struct Pair {
+  Given first;
+  Given second;
+
+  template <typename Run>
+  Pair(const Run& run, const char* function, const char* names, const Given& out) {
+    if (out.is_none()) return;
+    const py::tuple given = require_pair(function, names, out.object());
+    first = run.given(given[0]);
+    second = run.given(given[1]);
+    Argument{function, "out[0]"}.array(first);
+    Argument{function, "out[1]"}.array(second);
+  }
+  py::tuple objects() const { return py::make_tuple(first.object(), second.object()); }
+};
+
 template <typename Run>
-py::tuple gae(const Run& run, const py::object& rewards, const py::object& values,
-              const py::object& gamma, const py::object& gae_lambda, const Options& options,
-              const py::object& time_axis, const py::object& out, const py::object& exact) {
+py::tuple gae(const Run& run, const Given& rewards, const Given& values, const Given& gamma,
+              const Given& gae_lambda, const Options& options, const Given& time_axis,
+              const Given& out, const Given& exact) {
   const char* function = "gae";
-  const py::array array = require_rewards(function, rewards);
+  const Array array = require_rewards(function, rewards);
   Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
   const bool serial = Argument{function, "exact"}.boolean(exact);
   Argument{function, "values"}.array(values);
-  auto [advantages, returns] = require_pair(function, "(advantages, returns)", out);
+  Pair results(run, function, "(advantages, returns)", out);
+  const Lambdas lambdas =
+      run.lambdas({function, "gae_lambda"}, gae_lambda, frame.columns(), "(one per environment)");
   with_type(array, [&](auto number) {
     using T = decltype(number);
-    TransitionCall<GaeArguments<T>> call(frame, array, values, gamma, gae_lambda, options);
-    call.args.advantages = frame.output<T>("out[0]", advantages);
-    call.args.returns = frame.output<T>("out[1]", returns);
+    TransitionCall<GaeArguments<T>> call(frame, rewards, values, gamma, lambdas, options);
+    call.args.advantages = frame.output<T>("out[0]", results.first);
+    call.args.returns = frame.output<T>("out[1]", results.second);
     run(call, frame, serial);
   });
-  return py::make_tuple(std::move(advantages), std::move(returns));
+  return results.objects();
 }
 
 template <typename Run>
-py::object lambda_returns(const Run& run, const py::object& rewards, const py::object& values,
-                          const py::object& gamma, const py::object& gae_lambda,
-                          const Options& options, const py::object& time_axis, py::object out,
-                          const py::object& exact) {
+py::object lambda_returns(const Run& run, const Given& rewards, const Given& values,
+                          const Given& gamma, const Given& gae_lambda, const Options& options,
+                          const Given& time_axis, Given out, const Given& exact) {
   const char* function = "lambda_returns";
-  const py::array array = require_rewards(function, rewards);
+  const Array array = require_rewards(function, rewards);
   Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
   const bool serial = Argument{function, "exact"}.boolean(exact);
   Argument{function, "values"}.array(values);
+  const Lambdas lambdas =
+      run.lambdas({function, "gae_lambda"}, gae_lambda, frame.columns(), "(one per environment)");
   with_type(array, [&](auto number) {
     using T = decltype(number);
-    TransitionCall<GaeArguments<T>> call(frame, array, values, gamma, gae_lambda, options);
+    TransitionCall<GaeArguments<T>> call(frame, rewards, values, gamma, lambdas, options);
     call.args.returns = frame.output<T>("out", out);
     run(call, frame, serial);
   });
-  return out;
+  return out.object();
 }
 
 // The advantages of a critic that says 0 everywhere, with lambda 1.
 template <typename Run>
-py::object discounted_returns(const Run& run, const py::object& rewards, const py::object& gamma,
-                              const Options& options, const py::object& time_axis, py::object out,
-                              const py::object& exact) {
+py::object discounted_returns(const Run& run, const Given& rewards, const Given& gamma,
+                              const Options& options, const Given& time_axis, Given out,
+                              const Given& exact) {
   const char* function = "discounted_returns";
-  const py::array array = require_rewards(function, rewards);
+  const Array array = require_rewards(function, rewards);
   Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
   const bool serial = Argument{function, "exact"}.boolean(exact);
   with_type(array, [&](auto number) {
     using T = decltype(number);
-    TransitionCall<GaeArguments<T>> call(frame, array, py::none(), gamma, py::float_(1.0), options);
+    TransitionCall<GaeArguments<T>> call(frame, rewards, Given(), gamma, Lambdas{1.0, nullptr, {}},
+                                         options);
     call.args.advantages = frame.output<T>("out", out);
     run(call, frame, serial);
   });
-  return out;
+  return out.object();
 }
 
 template <typename Run>
-py::tuple vtrace(const Run& run, const py::object& rewards, const py::object& values,
-                 const py::object& log_rhos, const py::object& gamma, const py::object& gae_lambda,
-                 const py::object& rho_clip, const py::object& c_clip,
-                 const py::object& pg_rho_clip, const Options& options, const py::object& time_axis,
-                 const py::object& out, const py::object& exact) {
+py::tuple vtrace(const Run& run, const Given& rewards, const Given& values, const Given& log_rhos,
+                 const Given& gamma, const Given& gae_lambda, const Given& rho_clip,
+                 const Given& c_clip, const Given& pg_rho_clip, const Options& options,
+                 const Given& time_axis, const Given& out, const Given& exact) {
   const char* function = "vtrace";
-  const py::array array = require_rewards(function, rewards);
+  const Array array = require_rewards(function, rewards);
   Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
   const bool serial = Argument{function, "exact"}.boolean(exact);
   Argument{function, "values"}.array(values);
-  auto [vs, pg_advantages] = require_pair(function, "(vs, pg_advantages)", out);
+  Pair results(run, function, "(vs, pg_advantages)", out);
+  const Lambdas lambdas =
+      run.lambdas({function, "gae_lambda"}, gae_lambda, frame.columns(), "(one per environment)");
   with_type(array, [&](auto number) {
     using T = decltype(number);
-    TransitionCall<VtraceArguments<T>> call(frame, array, values, gamma, gae_lambda, options);
+    TransitionCall<VtraceArguments<T>> call(frame, rewards, values, gamma, lambdas, options);
     auto& args = call.args;
     args.log_rhos = frame.like<T>("log_rhos", log_rhos);
     args.next_values = call.next_row();
     args.rho_clip = require_clip({function, "rho_clip"}, rho_clip);
     args.c_clip = require_clip({function, "c_clip"}, c_clip);
     args.pg_rho_clip = require_clip({function, "pg_rho_clip"}, pg_rho_clip);
-    args.vs = frame.output<T>("out[0]", vs);
-    args.pg_advantages = frame.output<T>("out[1]", pg_advantages);
+    args.vs = frame.output<T>("out[0]", results.first);
+    args.pg_advantages = frame.output<T>("out[1]", results.second);
     run(call, frame, serial);
   });
-  return py::make_tuple(std::move(vs), std::move(pg_advantages));
+  return results.objects();
 }
 
 template <typename Run>
-py::tuple token_gae(const Run& run, const py::object& rewards, const py::object& values,
-                    const py::object& mask, const py::object& gamma, const py::object& gae_lambda,
-                    const py::object& masked, const py::object& bootstrap,
-                    const py::object& cu_seqlens, const py::object& out, const py::object& exact) {
+py::tuple token_gae(const Run& run, const Given& rewards, const Given& values, const Given& mask,
+                    const Given& gamma, const Given& gae_lambda, const Given& masked,
+                    const Given& bootstrap, const Given& cu_seqlens, const Given& out,
+                    const Given& exact) {
   const char* function = "token_gae";
-  const py::array array = require_rewards(function, rewards);
+  const Array array = require_rewards(function, rewards);
   const bool packed = !cu_seqlens.is_none();
   if (array.ndim() != (packed ? 1 : 2)) {
     Argument{function, "rewards"}.value_error(
@@ -116,54 +138,51 @@ py::tuple token_gae(const Run& run, const py::object& rewards, const py::object&
   }
   Frame frame(function, array, packed ? 0 : 1);
   const bool serial = Argument{function, "exact"}.boolean(exact);
-  const auto text = py::isinstance<py::str>(masked) ? masked.cast<std::string>() : "";
+  const auto text =
+      py::isinstance<py::str>(masked.object()) ? masked.object().cast<std::string>() : "";
   if (text != "skip" && text != "decay") {
     Argument{function, "masked"}.value_error("must be 'skip' or 'decay', got " +
-                                             py::repr(masked).cast<std::string>());
+                                             py::repr(masked.object()).cast<std::string>());
   }
   Starts starts;
   py::ssize_t rows = frame.columns();
   if (packed) {
     const Argument argument{function, "cu_seqlens"};
-    const py::array boundaries = require_boundaries(argument, cu_seqlens);
+    const Array boundaries = require_boundaries(argument, cu_seqlens);
     starts = run.starts(argument, boundaries, frame.steps());
     rows = boundaries.shape(0) - 1;
   }
-  auto [advantages, returns] = require_pair(function, "(advantages, returns)", out);
+  const Lambdas lambdas =
+      run.lambdas({function, "gae_lambda"}, gae_lambda, rows, "(one per sequence)");
+  Pair results(run, function, "(advantages, returns)", out);
   with_type(array, [&](auto number) {
     using T = decltype(number);
     TokenArguments<T> args;
     args.num_steps = packed ? starts.longest : frame.steps();
     args.num_columns = args.num_sequences = rows;
     args.starts = starts.data;
-    args.rewards = frame.like<T>("rewards", array);
+    args.rewards = frame.like<T>("rewards", rewards);
     args.values = frame.like<T>("values", values);
     Argument{function, "mask"}.array(mask);
     args.mask = frame.flags("mask", mask);
     args.skip = text == "skip";
     args.gamma = require_factor({function, "gamma"}, gamma);
-    const auto lambdas =
-        require_lambda({function, "gae_lambda"}, gae_lambda, rows, "(one per sequence)");
-    if (!lambdas.empty()) args.gae_lambda = lambdas.front();
-    if (lambdas.size() > 1) args.lambdas = lambdas.data();
-    T one_bootstrap = T(0);
-    if (py::isinstance<py::array>(bootstrap) &&
-        py::reinterpret_borrow<py::array>(bootstrap).ndim() > 0) {
-      const Argument argument{function, "bootstrap"};
-      const py::array each = argument.array(bootstrap);
+    lambdas.put_into(args);
+    const Argument argument{function, "bootstrap"};
+    if (bootstrap.is_array() && bootstrap.array().ndim() > 0) {
+      const Array each = argument.array(bootstrap);
       argument.require_dtype<T>(each, "rewards");
       argument.require_shape(each, {rows}, "(one per sequence)");
       args.bootstrap = argument.view1<T>(each);
       frame.note(each);
     } else {
-      one_bootstrap = static_cast<T>(Argument{function, "bootstrap"}.number(bootstrap));
-      args.bootstrap = {&one_bootstrap, 0};
+      args.one_bootstrap = static_cast<T>(argument.number(bootstrap));
     }
-    args.advantages = frame.output<T>("out[0]", advantages);
-    args.returns = frame.output<T>("out[1]", returns);
+    args.advantages = frame.output<T>("out[0]", results.first);
+    args.returns = frame.output<T>("out[1]", results.second);
     run(args, frame, serial);
   });
-  return py::make_tuple(std::move(advantages), std::move(returns));
+  return results.objects();
 }
 
 }  // namespace ppo

@@ -85,7 +85,7 @@ struct TokenElements {
     x.counted = from.mask.is_set(loaded.counted);
     x.is_last = t + 1 == (a.starts ? a.starts[sequence + 1] : a.num_steps);
     x.decay = static_cast<T>(a.gamma * (a.lambdas ? a.lambdas[sequence] : a.gae_lambda));
-    if (x.is_last) x.bootstrap = a.bootstrap[sequence];
+    if (x.is_last) x.bootstrap = a.bootstrap_of(sequence);
     return x;
   }
   static PPO_HD Results<T> finish(const From&, int, const Element& x, T advantage, T) {

@@ -97,7 +97,7 @@ class TokenEstimator {
       }
       t += run.steps;
     }
-    return a_.bootstrap[a_.first_sequence + n];
+    return a_.bootstrap_of(a_.first_sequence + n);
   }
 
   void fill(std::ptrdiff_t n, const Span& run, T& next, T* __restrict d, T* __restrict c) {

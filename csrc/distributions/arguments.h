@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "distributions/distribution.h"
@@ -15,6 +16,8 @@ namespace ppo {
 
 namespace py = pybind11;
 using arrays::Argument;
+using arrays::Array;
+using arrays::Given;
 
 // Samples times columns below which a call is too short to release the GIL.
 inline constexpr py::ssize_t kReleaseFrom = 1 << 10;
@@ -33,22 +36,22 @@ class ScratchMemory {
   std::unique_ptr<void, Free> memory_;
 };
 
-// A distribution as ppo_fast.distributions describes it: a tuple (family, first, second, mask, nvec)
-// whose last three may be None. `prefix` stands before the names of its parameters in errors.
+// A distribution as ppo_fast.distributions describes it: (family, first, second, mask, nvec), whose last three may be
+// None. `prefix` stands before the names of its parameters in errors.
 struct DistributionArgument {
   const char* function;
   std::string prefix;
-  py::tuple parts;
+  std::vector<Given> parts;
   Family family;
-  py::array first;
+  Array first;
   bool float32;
   std::vector<std::int64_t> sizes;
 
-  DistributionArgument(const char* function_name, const char* before, const py::tuple& tuple)
+  DistributionArgument(const char* function_name, const char* before, std::vector<Given> given)
       : function(function_name),
         prefix(before),
-        parts(tuple),
-        family(static_cast<Family>(tuple[0].cast<int>())) {
+        parts(std::move(given)),
+        family(static_cast<Family>(parts[0].object().cast<int>())) {
     const std::string name = first_name();
     const Argument argument{function, name.c_str()};
     first = argument.array(parts[1]);
@@ -99,11 +102,12 @@ struct DistributionArgument {
  private:
   void read_sizes() {
     py::ssize_t sum = 0;
-    for (const py::handle& item : parts[4]) {
+    const py::object& nvec = parts[4].object();
+    for (const py::handle& item : nvec) {
       const Argument argument{function, "nvec"};
       sizes.push_back(argument.integer(item));
       if (sizes.back() < 1) {
-        argument.value_error("must be positive, got " + py::str(parts[4]).cast<std::string>());
+        argument.value_error("must be positive, got " + py::str(nvec).cast<std::string>());
       }
       sum += sizes.back();
     }
@@ -111,7 +115,7 @@ struct DistributionArgument {
       const std::string name = first_name();
       Argument{function, name.c_str()}.value_error(
           "must have shape (B, " + std::to_string(sum) + "), a column for each choice of nvec = " +
-          py::str(parts[4]).cast<std::string>() + ", got " + arrays::shape_text(first));
+          py::str(nvec).cast<std::string>() + ", got " + arrays::shape_text(first));
     }
   }
 
@@ -119,7 +123,7 @@ struct DistributionArgument {
   void read_log_std(Distribution<T>& d, const std::string& like) const {
     const std::string name = prefix + "log_std";
     const Argument argument{function, name.c_str()};
-    const py::array array = argument.required(parts[2]);
+    const Array array = argument.required(parts[2]);
     argument.require_dtype<T>(array, like.c_str());
     if (array.ndim() == 1) {
       argument.require_shape(array, {dims()}, "or one row per sample");
@@ -135,7 +139,7 @@ struct DistributionArgument {
   void read_mask(Distribution<T>& d) const {
     const std::string name = mask_name();
     const Argument argument{function, name.c_str()};
-    const py::array array = argument.array(parts[3]);
+    const Array array = argument.array(parts[3]);
     argument.require_bool(array);
     argument.require_shape(array, {batch(), dims()}, "like logits");
     d.mask = argument.view2<bool>(array);
@@ -157,12 +161,12 @@ inline void require_same_form(const DistributionArgument& old, const Distributio
 
 // Actions as the family has them: int64 or of the parameters' type; [B] for a plain categorical.
 template <typename T>
-Actions<T> read_actions(const DistributionArgument& dist, const py::object& object) {
+Actions<T> read_actions(const DistributionArgument& dist, const Given& given) {
   const Argument argument{dist.function, "actions"};
-  const py::array array = argument.required(object);
+  const Array array = argument.required(given);
   Actions<T> actions;
   if (dist.has_discrete_actions()) {
-    if (!Argument::holds<std::int64_t>(array)) {
+    if (!array.holds<std::int64_t>()) {
       argument.type_error("must be int64, got " + arrays::dtype_text(array) +
                           "; cast with actions.astype(np.int64)");
     }
@@ -186,10 +190,10 @@ Actions<T> read_actions(const DistributionArgument& dist, const py::object& obje
 
 // A column [B].
 template <typename T>
-View1<const T> read_column(const char* function, const char* name, const py::object& object,
+View1<const T> read_column(const char* function, const char* name, const Given& given,
                            py::ssize_t batch, const char* like) {
   const Argument argument{function, name};
-  const py::array array = argument.required(object);
+  const Array array = argument.required(given);
   argument.require_dtype<T>(array, like);
   argument.require_shape(array, {batch}, "(one per sample)");
   return argument.view1<T>(array);
@@ -200,8 +204,8 @@ View1<const T> read_column(const char* function, const char* name, const py::obj
   const std::string where = "row " + std::to_string(row) + " ";
   if (!dist.parts[3].is_none()) {
     const std::string name = dist.mask_name();
-    const py::array mask = py::reinterpret_borrow<py::array>(dist.parts[3]);
-    const View2<const bool> allowed = Argument{dist.function, name.c_str()}.view2<bool>(mask);
+    const View2<const bool> allowed =
+        Argument{dist.function, name.c_str()}.view2<bool>(dist.parts[3].array());
     std::ptrdiff_t begin = 0;
     for (std::size_t c = 0; c < static_cast<std::size_t>(dist.components()); ++c) {
       const std::ptrdiff_t end = dist.sizes.empty() ? dist.dims() : begin + dist.sizes[c];
@@ -226,10 +230,10 @@ View1<const T> read_column(const char* function, const char* name, const py::obj
   }
 }
 
-[[noreturn]] inline void refuse_action(const DistributionArgument& dist, const py::object& object,
+[[noreturn]] inline void refuse_action(const DistributionArgument& dist, const Given& given,
                                        std::ptrdiff_t row) {
   const Argument argument{dist.function, "actions"};
-  const py::array array = py::reinterpret_borrow<py::array>(object);
+  const Array& array = given.array();
   const auto action = [&](std::ptrdiff_t c) {
     return dist.one_action() ? argument.view1<std::int64_t>(array)[row]
                              : argument.view2<std::int64_t>(array)(row, c);

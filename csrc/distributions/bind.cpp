@@ -20,9 +20,9 @@ bool is_long(const DistributionArgument& dist) {
 }
 
 template <typename T>
-void run_sample(const DistributionArgument& dist, const py::object& noise, std::uint64_t seed,
-                std::uint32_t first_id, std::uint64_t step, bool deterministic,
-                const py::object& actions, const py::object& logp, const py::object& entropy) {
+void run_sample(const DistributionArgument& dist, const std::vector<Given>& noise,
+                std::uint64_t seed, std::uint32_t first_id, std::uint64_t step, bool deterministic,
+                const Given& actions, const Given& logp, const Given& entropy) {
   SampleCall<T> call = read_sample<T>(dist, noise, actions, logp, entropy);
   call.seed = seed;
   call.first_id = first_id;
@@ -41,13 +41,14 @@ void run_sample(const DistributionArgument& dist, const py::object& noise, std::
 void sample(const py::tuple& dist, const py::object& noise, std::uint64_t seed,
             std::uint32_t first_id, std::uint64_t step, bool deterministic,
             const py::object& actions, const py::object& logp, const py::object& entropy) {
-  const DistributionArgument argument("sample", "", dist);
+  const DistributionArgument argument("sample", "", arrays::all(dist));
+  const std::vector<Given> parts = noise.is_none() ? std::vector<Given>() : arrays::all(noise);
   const auto run = argument.float32 ? &run_sample<float> : &run_sample<double>;
-  run(argument, noise, seed, first_id, step, deterministic, actions, logp, entropy);
+  run(argument, parts, seed, first_id, step, deterministic, actions, logp, entropy);
 }
 
 template <typename T>
-py::tuple run_evaluate(const DistributionArgument& dist, const py::object& actions) {
+py::tuple run_evaluate(const DistributionArgument& dist, const Given& actions) {
   EvaluateCall<T> call;
   call.dist = dist.view<T>();
   call.actions = read_actions<T>(dist, actions);
@@ -69,7 +70,7 @@ py::tuple run_evaluate(const DistributionArgument& dist, const py::object& actio
 
 // (logp [B], entropy [B])
 py::tuple evaluate(const py::tuple& dist, const py::object& actions) {
-  const DistributionArgument argument("evaluate", "", dist);
+  const DistributionArgument argument("evaluate", "", arrays::all(dist));
   return (argument.float32 ? &run_evaluate<float> : &run_evaluate<double>)(argument, actions);
 }
 
@@ -97,15 +98,15 @@ py::tuple run_backward(const DistributionArgument& dist, BackwardCall<T>& call,
 }
 
 template <typename T>
-py::tuple run_evaluate_backward(const DistributionArgument& dist, const py::object& actions,
-                                const py::object& w_logp, const py::object& w_entropy) {
+py::tuple run_evaluate_backward(const DistributionArgument& dist, const Given& actions,
+                                const Given& w_logp, const Given& w_entropy) {
   BackwardCall<T> call = read_evaluate_backward<T>(dist, actions, w_logp, w_entropy);
   return run_backward(dist, call, scratch_bytes(call.old));
 }
 
 py::tuple evaluate_backward(const py::tuple& dist, const py::object& actions,
                             const py::object& w_logp, const py::object& w_entropy) {
-  const DistributionArgument argument("evaluate", "", dist);
+  const DistributionArgument argument("evaluate", "", arrays::all(dist));
   const auto run =
       argument.float32 ? &run_evaluate_backward<float> : &run_evaluate_backward<double>;
   return run(argument, actions, w_logp, w_entropy);
@@ -132,22 +133,22 @@ py::array run_kl(const DistributionArgument& old, const DistributionArgument& di
 
 // KL(old || dist), [B]
 py::array kl(const py::tuple& old, const py::tuple& dist) {
-  const DistributionArgument old_argument("kl", "", old);
-  const DistributionArgument argument("kl", "other.", dist);
+  const DistributionArgument old_argument("kl", "", arrays::all(old));
+  const DistributionArgument argument("kl", "other.", arrays::all(dist));
   require_same_form(old_argument, argument);
   return (argument.float32 ? &run_kl<float> : &run_kl<double>)(old_argument, argument);
 }
 
 template <typename T>
 py::tuple run_kl_backward(const DistributionArgument& old, const DistributionArgument& dist,
-                          const py::object& weight) {
+                          const Given& weight) {
   BackwardCall<T> call = read_kl_backward<T>(old, dist, weight);
   return run_backward(dist, call, scratch_bytes(call.old));
 }
 
 py::tuple kl_backward(const py::tuple& old, const py::tuple& dist, const py::object& weight) {
-  const DistributionArgument old_argument("kl", "", old);
-  const DistributionArgument argument("kl", "other.", dist);
+  const DistributionArgument old_argument("kl", "", arrays::all(old));
+  const DistributionArgument argument("kl", "other.", arrays::all(dist));
   const auto run = argument.float32 ? &run_kl_backward<float> : &run_kl_backward<double>;
   return run(old_argument, argument, weight);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "distributions/arguments.h"
 #include "distributions/cpu.h"
@@ -9,9 +10,9 @@
 namespace ppo {
 
 template <typename T>
-MutableActions<T> read_output_actions(const DistributionArgument& dist, const py::object& object) {
+MutableActions<T> read_output_actions(const DistributionArgument& dist, const Given& given) {
   const Argument argument{dist.function, "actions"};
-  py::array array = argument.array(object);
+  const Array array = argument.array(given);
   argument.require_writable(array);
   MutableActions<T> actions;
   if (dist.has_discrete_actions()) {
@@ -36,44 +37,42 @@ MutableActions<T> read_output_actions(const DistributionArgument& dist, const py
 
 template <typename T>
 View1<T> read_output_column(const DistributionArgument& dist, const char* name,
-                            const py::object& object) {
+                            const Given& given) {
   const Argument argument{dist.function, name};
-  py::array array = argument.array(object);
+  const Array array = argument.array(given);
   const std::string like = dist.first_name();
   argument.require_output_dtype<T>(array, like.c_str());
   argument.require_shape(array, {dist.batch()}, "(one per row of logits)");
   return argument.mutable_view1<T>(array);
 }
 
-// noise: (latent [B, L], log_std [L, D], sample_freq), or None.
+// noise: latent [B, L], log_std [L, D] and sample_freq, or nothing.
 template <typename T>
-StateNoise<T> read_noise(const DistributionArgument& dist, const py::object& object) {
+StateNoise<T> read_noise(const DistributionArgument& dist, const std::vector<Given>& parts) {
   StateNoise<T> noise;
-  if (object.is_none()) return noise;
-  const py::tuple parts = object;
+  if (parts.empty()) return noise;
   const Argument latent_argument{dist.function, "latent"};
-  const py::array latent = latent_argument.array(parts[0]);
+  const Array latent = latent_argument.array(parts[0]);
   latent_argument.require_dtype<T>(latent, "mean");
   if (latent.ndim() != 2 || latent.shape(0) != dist.batch()) {
     latent_argument.value_error("must have shape (" + std::to_string(dist.batch()) + ", L), got " +
                                 arrays::shape_text(latent));
   }
   const Argument std_argument{dist.function, "log_std"};
-  const py::array log_std = std_argument.array(parts[1]);
+  const Array log_std = std_argument.array(parts[1]);
   std_argument.require_dtype<T>(log_std, "mean");
   std_argument.require_shape(log_std, {latent.shape(1), dist.dims()}, "like latent and mean");
   noise.size = latent.shape(1);
   noise.latent = latent_argument.view2<T>(latent);
   noise.log_std = std_argument.view2<T>(log_std);
-  noise.sample_freq = parts[2].cast<std::uint64_t>();
+  noise.sample_freq = parts[2].object().cast<std::uint64_t>();
   return noise;
 }
 
 // Without seed, step and such.
 template <typename T>
-SampleCall<T> read_sample(const DistributionArgument& dist, const py::object& noise,
-                          const py::object& actions, const py::object& logp,
-                          const py::object& entropy) {
+SampleCall<T> read_sample(const DistributionArgument& dist, const std::vector<Given>& noise,
+                          const Given& actions, const Given& logp, const Given& entropy) {
   SampleCall<T> call;
   call.dist = dist.view<T>();
   call.noise = read_noise<T>(dist, noise);
@@ -84,8 +83,8 @@ SampleCall<T> read_sample(const DistributionArgument& dist, const py::object& no
 }
 
 template <typename T>
-BackwardCall<T> read_evaluate_backward(const DistributionArgument& dist, const py::object& actions,
-                                       const py::object& w_logp, const py::object& w_entropy) {
+BackwardCall<T> read_evaluate_backward(const DistributionArgument& dist, const Given& actions,
+                                       const Given& w_logp, const Given& w_entropy) {
   BackwardCall<T> call;
   call.dist = dist.view<T>();
   call.actions = read_actions<T>(dist, actions);
@@ -98,7 +97,7 @@ BackwardCall<T> read_evaluate_backward(const DistributionArgument& dist, const p
 
 template <typename T>
 BackwardCall<T> read_kl_backward(const DistributionArgument& old, const DistributionArgument& dist,
-                                 const py::object& weight) {
+                                 const Given& weight) {
   BackwardCall<T> call;
   call.dist = dist.view<T>();
   call.old = old.view<T>();

@@ -2,6 +2,7 @@
 // given by the caller; scratch(bytes) is a tensor of device memory.
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "bind.h"
 #include "distributions/call.h"
@@ -19,17 +20,17 @@ class Call {
 
   DistributionArgument distribution(const char* function, const char* prefix,
                                     const py::tuple& parts) {
-    DistributionArgument result(function, prefix, tensors_.arrays(parts));
+    DistributionArgument result(function, prefix, tensors_.all(parts));
     require_few_components(result);
     return result;
   }
-  py::object array(const py::object& tensor) { return tensors_.array(tensor); }
-  py::tuple arrays(const py::tuple& tensors) { return tensors_.arrays(tensors); }
+  Given given(const py::handle& tensor) { return tensors_.given(tensor); }
+  std::vector<Given> all(const py::tuple& tensors) { return tensors_.all(tensors); }
 
   // The memory of a result, which the caller made to fit; null for None.
   template <typename T>
-  T* result(const py::object& tensor) {
-    return address<T>(tensors_.array(tensor));
+  T* result(const py::handle& tensor) {
+    return address<T>(tensors_.given(tensor));
   }
 
   // start(scratch, stream) puts the kernels on the stream.
@@ -38,7 +39,7 @@ class Call {
            const Start& start) {
     if (dist.batch == 0) return;
     // It may go once the kernels are on the stream: its library gives it to later work on that stream only.
-    const py::object memory = tensors_.array(scratch_(cuda::scratch_bytes(dist, old)));
+    const Given memory = tensors_.given(scratch_(cuda::scratch_bytes(dist, old)));
     require_started(function, start(address<void>(memory), tensors_.stream()));
   }
 
@@ -48,25 +49,25 @@ class Call {
 };
 
 template <typename T>
-void run_sample(Call& call, const DistributionArgument& dist, const py::object& noise,
-                std::uint64_t seed, std::uint32_t first_id, const py::object& step,
-                bool deterministic, const py::tuple& results) {
+void run_sample(Call& call, const DistributionArgument& dist, const std::vector<Given>& noise,
+                std::uint64_t seed, std::uint32_t first_id, const Given& step, bool deterministic,
+                const std::vector<Given>& results) {
   SampleCall<T> sample = read_sample<T>(dist, noise, results[0], results[1], results[2]);
   sample.seed = seed;
   sample.first_id = first_id;
   sample.deterministic = deterministic;
   const std::int64_t* device_step = nullptr;
-  if (py::isinstance<py::array>(step)) {
+  if (step.is_array()) {
     const Argument argument{dist.function, "step"};
-    const auto array = py::reinterpret_borrow<py::array>(step);
-    if (!Argument::holds<std::int64_t>(array)) {
+    const Array array = step.array();
+    if (!array.holds<std::int64_t>()) {
       argument.type_error("must be an integer or an int64 tensor, got " +
                           arrays::dtype_text(array));
     }
     argument.require_shape(array, {}, "(a single number)");
     device_step = address<std::int64_t>(step);
   } else {
-    sample.step = step.cast<std::uint64_t>();
+    sample.step = step.object().cast<std::uint64_t>();
   }
   call.run(dist.function, sample.dist, {}, [&](void* scratch, cudaStream_t stream) {
     sample.scratch = scratch;
@@ -80,15 +81,13 @@ void sample(const py::capsule& exchange_api, const py::tuple& dist, const py::ob
             const py::tuple& results, const py::object& scratch) {
   Call call(exchange_api, scratch);
   const DistributionArgument argument = call.distribution("sample", "", dist);
-  const py::object noise_arrays =
-      noise.is_none() ? noise : py::object(call.arrays(py::tuple(noise)));
+  const std::vector<Given> parts = noise.is_none() ? std::vector<Given>() : call.all(noise);
   const auto run = argument.float32 ? &run_sample<float> : &run_sample<double>;
-  run(call, argument, noise_arrays, seed, first_id, call.array(step), deterministic,
-      call.arrays(results));
+  run(call, argument, parts, seed, first_id, call.given(step), deterministic, call.all(results));
 }
 
 template <typename T>
-void run_evaluate(Call& call, const DistributionArgument& dist, const py::object& actions,
+void run_evaluate(Call& call, const DistributionArgument& dist, const Given& actions,
                   const py::tuple& results) {
   EvaluateCall<T> evaluate;
   evaluate.dist = dist.view<T>();
@@ -107,7 +106,7 @@ void evaluate(const py::capsule& exchange_api, const py::tuple& dist, const py::
   Call call(exchange_api, scratch);
   const DistributionArgument argument = call.distribution("evaluate", "", dist);
   const auto run = argument.float32 ? &run_evaluate<float> : &run_evaluate<double>;
-  run(call, argument, call.array(actions), results);
+  run(call, argument, call.given(actions), results);
 }
 
 template <typename T>
@@ -128,9 +127,9 @@ void evaluate_backward(const py::capsule& exchange_api, const py::tuple& dist,
                        const py::object& scratch) {
   Call call(exchange_api, scratch);
   const DistributionArgument d = call.distribution("evaluate", "", dist);
-  const py::object taken = call.array(actions);
-  const py::object logp = call.array(w_logp);
-  const py::object entropy = call.array(w_entropy);
+  const Given taken = call.given(actions);
+  const Given logp = call.given(w_logp);
+  const Given entropy = call.given(w_entropy);
   if (d.float32) {
     run_backward(call, d.function, read_evaluate_backward<float>(d, taken, logp, entropy), results);
   } else {
@@ -166,7 +165,7 @@ void kl_backward(const py::capsule& exchange_api, const py::tuple& old, const py
   Call call(exchange_api, scratch);
   const DistributionArgument before = call.distribution("kl", "", old);
   const DistributionArgument now = call.distribution("kl", "other.", dist);
-  const py::object w = call.array(weight);
+  const Given w = call.given(weight);
   if (now.float32) {
     run_backward(call, now.function, read_kl_backward<float>(before, now, w), results);
   } else {

@@ -14,6 +14,7 @@
 #include "envs/builtin.h"
 #include "envs/held_vector_env.h"
 #include "envs/library.h"
+#include "envs/scalar_type.h"
 #include "envs/vector_env.h"
 #include "ppo_fast/random.h"
 #include "support/arrays.h"
@@ -23,6 +24,7 @@ namespace {
 
 namespace py = pybind11;
 using arrays::Argument;
+using arrays::Array;
 
 // Output arrays of step(): an array is handed out again only once nobody holds it or a view of it
 // any more, so an observation that was kept never changes, and a loop that keeps nothing allocates
@@ -73,7 +75,7 @@ class ArrayRing {
 // Copies actions of integer type T into the engine's slots; returns the first one out of range, or
 // -1.
 template <typename T>
-std::ptrdiff_t copy_actions(const py::array& from, std::ptrdiff_t stride, std::int64_t count,
+std::ptrdiff_t copy_actions(const Array& from, std::ptrdiff_t stride, std::int64_t count,
                             std::span<std::int32_t> to) {
   const T* data = static_cast<const T*>(from.data());
   const auto last = static_cast<std::uint64_t>(count - 1);
@@ -96,7 +98,7 @@ std::ptrdiff_t copy_actions(const py::array& from, std::ptrdiff_t stride, std::i
 
 // The same for floats, of which only NaN is refused.
 template <typename T>
-std::ptrdiff_t copy_floats(const py::array& from, std::ptrdiff_t stride_env,
+std::ptrdiff_t copy_floats(const Array& from, std::ptrdiff_t stride_env,
                            std::ptrdiff_t stride_element, std::ptrdiff_t elements,
                            std::span<float> to) {
   const T* data = static_cast<const T*>(from.data());
@@ -293,9 +295,9 @@ class PyVectorEnv : public HeldVectorEnv {
       out.final_obs = observation_rows("final_obs", final_obs, out.final_obs_stride);
     }
     const Argument rewards_argument{"step_into", "rewards"};
-    py::array rewards_array = rewards_argument.array(rewards);
-    out.rewards_are_float32 = Argument::holds<float>(rewards_array);
-    if (!out.rewards_are_float32 && !Argument::holds<double>(rewards_array)) {
+    const Array rewards_array = rewards_argument.array(rewards);
+    out.rewards_are_float32 = rewards_array.holds<float>();
+    if (!out.rewards_are_float32 && !rewards_array.holds<double>()) {
       rewards_argument.type_error("must be float32 or float64, got " +
                                   arrays::dtype_text(rewards_array));
     }
@@ -323,10 +325,9 @@ class PyVectorEnv : public HeldVectorEnv {
   void set_state(const py::handle& state) {
     const InUse in_use(*this);
     const Argument argument{"set_state", "state"};
-    const py::array array = argument.array(state);
+    const Array array = argument.array(state);
     const std::span<std::byte> bytes = env_.state();
-    if (!Argument::holds<std::uint8_t>(array))
-      argument.type_error("must be uint8, as get_state gave it");
+    if (!array.holds<std::uint8_t>()) argument.type_error("must be uint8, as get_state gave it");
     argument.require_shape(array, {static_cast<py::ssize_t>(bytes.size())},
                            "(the state of as many environments of the same kind)");
     if (argument.stride(array, 0) != 1) argument.value_error("must be contiguous");
@@ -486,20 +487,21 @@ class PyVectorEnv : public HeldVectorEnv {
     }
   }
 
-  void load_indices(const Argument& argument, const py::array& array) {
+  void load_indices(const Argument& argument, const py::array& given) {
+    const Array array = given;
     argument.require_shape(array, {env_.num_envs()}, "(one action per environment)");
     const std::ptrdiff_t stride = argument.stride(array, 0);
     const std::int64_t count = env_.table().num_actions;
     const std::span<std::int32_t> slots = env_.discrete_actions();
     std::ptrdiff_t bad;
-    if (Argument::holds<std::int64_t>(array)) {
+    if (array.holds<std::int64_t>()) {
       bad = copy_actions<std::int64_t>(array, stride, count, slots);
-    } else if (Argument::holds<std::int32_t>(array)) {
+    } else if (array.holds<std::int32_t>()) {
       bad = copy_actions<std::int32_t>(array, stride, count, slots);
-    } else if (Argument::holds<std::uint8_t>(array)) {
+    } else if (array.holds<std::uint8_t>()) {
       bad = copy_actions<std::uint8_t>(array, stride, count, slots);
-    } else if (array.dtype().kind() == 'i' || array.dtype().kind() == 'u') {
-      const py::array wide = py::array_t<std::int64_t, py::array::forcecast>::ensure(array);
+    } else if (given.dtype().kind() == 'i' || given.dtype().kind() == 'u') {
+      const py::array wide = py::array_t<std::int64_t, py::array::forcecast>::ensure(given);
       bad = copy_actions<std::int64_t>(wide, argument.stride(wide, 0), count, slots);
     } else {
       argument.type_error("must be integers, got " + arrays::dtype_text(array) +
@@ -507,22 +509,22 @@ class PyVectorEnv : public HeldVectorEnv {
     }
     if (bad >= 0) {
       argument.value_error("must be in [0, " + std::to_string(count) + "), got " +
-                           py::str(array.attr("item")(bad)).cast<std::string>() +
+                           py::str(given.attr("item")(bad)).cast<std::string>() +
                            " for environment " + std::to_string(bad));
     }
   }
 
   // float64 is rounded to float32, the type of the action space.
-  void load_floats(const Argument& argument, const py::array& array) {
+  void load_floats(const Argument& argument, const Array& array) {
     const std::ptrdiff_t size = env_.table().action_size;
     argument.require_shape(array, {env_.num_envs(), size}, "(environments, action elements)");
     const std::ptrdiff_t rows = argument.stride(array, 0);
     const std::ptrdiff_t columns = argument.stride(array, 1);
     const std::span<float> slots = env_.continuous_actions();
     std::ptrdiff_t bad;
-    if (Argument::holds<float>(array)) {
+    if (array.holds<float>()) {
       bad = copy_floats<float>(array, rows, columns, size, slots);
-    } else if (Argument::holds<double>(array)) {
+    } else if (array.holds<double>()) {
       bad = copy_floats<double>(array, rows, columns, size, slots);
     } else {
       argument.type_error("must be float32 or float64, got " + arrays::dtype_text(array) +
@@ -536,8 +538,8 @@ class PyVectorEnv : public HeldVectorEnv {
 
   void* observation_rows(const char* name, const py::handle& object, std::ptrdiff_t& stride) {
     const Argument argument{"step_into", name};
-    py::array array = argument.array(object);
-    if (!array.dtype().equal(scalar())) {
+    const Array array = argument.array(object);
+    if (!has_type(array, env_.table().obs_type)) {
       argument.type_error("must be " + py::str(scalar()).cast<std::string>() + ", got " +
                           arrays::dtype_text(array));
     }
@@ -555,7 +557,7 @@ class PyVectorEnv : public HeldVectorEnv {
     return array.mutable_data();
   }
 
-  void* column(const Argument& argument, py::array& array, std::ptrdiff_t& stride) {
+  void* column(const Argument& argument, const Array& array, std::ptrdiff_t& stride) {
     argument.require_shape(array, {env_.num_envs()}, "");
     argument.require_writable(array);
     stride = argument.stride(array, 0);
@@ -564,8 +566,8 @@ class PyVectorEnv : public HeldVectorEnv {
 
   bool* flags(const char* name, const py::handle& object, std::ptrdiff_t& stride) {
     const Argument argument{"step_into", name};
-    py::array array = argument.array(object);
-    if (!Argument::holds<bool>(array)) {
+    const Array array = argument.array(object);
+    if (!array.holds<bool>()) {
       argument.type_error("must be bool, got " + arrays::dtype_text(array));
     }
     return static_cast<bool*>(column(argument, array, stride));

@@ -4,10 +4,12 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "bind.h"
 #include "envs/cuda.h"
 #include "envs/library.h"
+#include "envs/scalar_type.h"
 #include "ppo_fast/env.h"
 #include "support/arrays.h"
 #include "support/device_tensors.h"
@@ -20,41 +22,27 @@ using arrays::Argument;
 
 constexpr const char* kStep = "step";
 
-bool has_type(const py::array& array, ScalarType type) {
-  switch (type) {
-    case ScalarType::kFloat32:
-      return Argument::holds<float>(array);
-    case ScalarType::kFloat64:
-      return Argument::holds<double>(array);
-    case ScalarType::kUint8:
-      return Argument::holds<std::uint8_t>(array);
-    case ScalarType::kInt32:
-      return Argument::holds<std::int32_t>(array);
-  }
-  return false;
-}
-
-void require_contiguous(const Argument& argument, const py::array& array) {
-  if ((array.flags() & py::array::c_style) == 0 && array.size() > 0) {
+void require_contiguous(const Argument& argument, const Array& array) {
+  if (!array.is_contiguous()) {
     argument.value_error("must be contiguous");
   }
 }
 
 // [num_envs] of T.
 template <typename T>
-T* per_env(const char* name, const py::object& object, std::ptrdiff_t num_envs) {
+T* per_env(const char* name, const Given& given, std::ptrdiff_t num_envs) {
   const Argument argument{kStep, name};
-  const py::array array = argument.array(object);
+  const Array array = argument.array(given);
   argument.require_output_dtype<T>(array, "the environment");
   argument.require_shape(array, {num_envs}, "(one per environment)");
   require_contiguous(argument, array);
-  return static_cast<T*>(const_cast<void*>(array.data()));
+  return static_cast<T*>(array.mutable_data());
 }
 
-void* observations(const char* name, const py::object& object, const EnvTable& env,
+void* observations(const char* name, const Given& given, const EnvTable& env,
                    std::ptrdiff_t num_envs) {
   const Argument argument{kStep, name};
-  const py::array array = argument.array(object);
+  const Array array = argument.array(given);
   if (!has_type(array, env.obs_type)) {
     argument.type_error("must have the dtype of the observations, got " +
                         arrays::dtype_text(array));
@@ -64,21 +52,21 @@ void* observations(const char* name, const py::object& object, const EnvTable& e
                          ") of the observation's shape, got " + arrays::shape_text(array));
   }
   require_contiguous(argument, array);
-  return const_cast<void*>(array.data());
+  return array.mutable_data();
 }
 
-std::pair<const void*, ActionType> read_actions(const py::object& object, const EnvTable& env,
+std::pair<const void*, ActionType> read_actions(const Given& given, const EnvTable& env,
                                                 std::ptrdiff_t num_envs) {
   const Argument argument{kStep, "actions"};
-  const py::array array = argument.array(object);
+  const Array array = argument.array(given);
   require_contiguous(argument, array);
   if (env.num_actions > 0) {
     argument.require_shape(array, {num_envs}, "(one per environment)");
-    if (Argument::holds<std::int64_t>(array)) return {array.data(), ActionType::kInt64};
-    if (Argument::holds<std::int32_t>(array)) return {array.data(), ActionType::kInt32};
+    if (array.holds<std::int64_t>()) return {array.data(), ActionType::kInt64};
+    if (array.holds<std::int32_t>()) return {array.data(), ActionType::kInt32};
     argument.type_error("must be int64 or int32, got " + arrays::dtype_text(array));
   }
-  if (!Argument::holds<float>(array)) {
+  if (!array.holds<float>()) {
     argument.type_error("must be float32, got " + arrays::dtype_text(array) +
                         "; cast with actions.float()");
   }
@@ -125,20 +113,20 @@ void step_env(const py::capsule& exchange_api, const py::capsule& handle, const 
               const py::tuple& given) {
   const auto* table = static_cast<const CudaEnvTable*>(handle.get_pointer());
   DeviceTensors tensors(exchange_api);
-  const py::tuple state = tensors.arrays(batch);
-  const py::tuple a = tensors.arrays(given);
-  const py::array params = state[1];
+  const std::vector<Given> state = tensors.all(batch);
+  const std::vector<Given> a = tensors.all(given);
+  const Array& tiles = state[0].array();
+  const Array& params = state[1].array();
   EnvBatch envs;
-  envs.tiles = const_cast<void*>(py::array(state[0]).data());
-  envs.num_envs = state[2].cast<std::ptrdiff_t>();
+  envs.tiles = tiles.mutable_data();
+  envs.num_envs = state[2].object().cast<std::ptrdiff_t>();
   envs.params = params.data();
   envs.params_stride = params.shape(0) > 1 ? static_cast<std::size_t>(params.shape(1)) : 0;
-  envs.autoreset = static_cast<Autoreset>(state[3].cast<int>());
-  const auto limit = state[4].cast<std::int32_t>();
+  envs.autoreset = static_cast<Autoreset>(state[3].object().cast<int>());
+  const auto limit = state[4].object().cast<std::int32_t>();
   envs.max_episode_steps = limit > 0 ? limit : std::numeric_limits<std::int32_t>::max();
 
   const EnvTable& env = *table->env;
-  const py::array tiles = state[0];
   if (tiles.size() !=
       static_cast<py::ssize_t>(env.tile_bytes) * ((envs.num_envs + kTile - 1) / kTile)) {
     throw py::value_error(

@@ -23,6 +23,9 @@
 namespace ppo {
 namespace {
 
+using arrays::Array;
+using arrays::Given;
+
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 using LayerTuple = std::tuple<std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t>;
@@ -122,10 +125,10 @@ int checked_threads(const char* function, int threads) {
 
 // A contiguous array of T with these axes; -1 stands for any length.
 template <typename T>
-py::array contiguous(const char* function, const char* name, const py::handle& object,
-                     std::initializer_list<py::ssize_t> shape) {
+Array contiguous(const char* function, const char* name, const py::handle& object,
+                 std::initializer_list<py::ssize_t> shape) {
   const Argument argument{function, name};
-  const py::array array = argument.array(object);
+  const Array array = argument.array(object);
   argument.require_dtype<T>(array, "the learner's");
   std::vector<py::ssize_t> wanted(shape);
   for (std::size_t k = 0; k < wanted.size(); ++k) {
@@ -133,14 +136,14 @@ py::array contiguous(const char* function, const char* name, const py::handle& o
     if (wanted[k] < 0 && axis < array.ndim()) wanted[k] = array.shape(axis);
   }
   argument.require_shape(array, wanted, "");
-  if ((array.flags() & py::array::c_style) == 0) argument.value_error("must be contiguous");
+  if (!array.is_contiguous()) argument.value_error("must be contiguous");
   return array;
 }
 
 template <typename T>
 T* writable(const char* function, const char* name, const py::handle& object,
             std::initializer_list<py::ssize_t> shape) {
-  py::array array = contiguous<T>(function, name, object, shape);
+  const Array array = contiguous<T>(function, name, object, shape);
   Argument{function, name}.require_writable(array);
   return static_cast<T*>(array.mutable_data());
 }
@@ -195,7 +198,7 @@ class PyLearner {
   std::ptrdiff_t act(const py::array& obs, const py::array& actions, const py::array& logp,
                      std::uint64_t seed, std::uint64_t step, bool deterministic, int threads) {
     const InUse in_use(*this);
-    const py::array rows = observations("act", obs);
+    const Array rows = observations("act", obs);
     checked_threads("act", threads);
     const std::ptrdiff_t batch = rows.shape(0);
     const std::ptrdiff_t components = learner_.policy().components;
@@ -221,7 +224,7 @@ class PyLearner {
 
   py::array_t<float> values(const py::array& obs, int threads) {
     const InUse in_use(*this);
-    const py::array rows = observations("values", obs);
+    const Array rows = observations("values", obs);
     checked_threads("values", threads);
     py::array_t<float> result(rows.shape(0));
     float* out = result.mutable_data();
@@ -233,7 +236,7 @@ class PyLearner {
   // The parameters of the policy: [B, dims], and log_std likewise if it differs between samples, else None.
   py::tuple policy(const py::array& obs, int threads) {
     const InUse in_use(*this);
-    const py::array rows = observations("policy", obs);
+    const Array rows = observations("policy", obs);
     checked_threads("policy", threads);
     const std::ptrdiff_t batch = rows.shape(0);
     const std::ptrdiff_t dims = learner_.policy().dims;
@@ -257,13 +260,14 @@ class PyLearner {
   // max_grad_norm, stop_kl, stop_on, steps_taken, threads), where None is no limit. Returns (stats, steps of
   // Adam, stopped, failure), failure being "" or what the last minibatch failed in.
   py::tuple epoch(const py::array& obs, const py::array& order, const py::tuple& columns,
-                  const py::tuple& settings, const py::tuple& step) {
+                  const py::tuple& settings, const py::tuple& given_step) {
     const char* f = "epoch";
     const InUse in_use(*this);
-    const py::array rows = observations(f, obs);
+    const Array rows = observations(f, obs);
     require_length(f, "columns", columns, 7);
     require_length(f, "settings", settings, kLossSettings);
-    require_length(f, "step", step, 7);
+    require_length(f, "step", given_step, 7);
+    const std::vector<Given> step = arrays::all(given_step);
     const std::ptrdiff_t size = rows.shape(0);
     const std::ptrdiff_t components = learner_.policy().components;
     const std::ptrdiff_t dims = learner_.policy().dims;
@@ -293,9 +297,9 @@ class PyLearner {
           contiguous<float>(f, "old policy", columns[5], {size, dims}).data());
     }
     if (!columns[6].is_none()) {
-      const py::array log_std = learner_.policy().log_std == LogStd::kParameter
-                                    ? contiguous<float>(f, "old log_std", columns[6], {dims})
-                                    : contiguous<float>(f, "old log_std", columns[6], {size, dims});
+      const Array log_std = learner_.policy().log_std == LogStd::kParameter
+                                ? contiguous<float>(f, "old log_std", columns[6], {dims})
+                                : contiguous<float>(f, "old log_std", columns[6], {size, dims});
       samples.old_log_std = static_cast<const float*>(log_std.data());
     }
 
@@ -322,10 +326,10 @@ class PyLearner {
       Argument{f, "stop_on"}.value_error("must be the place of a statistic");
     }
     chosen.steps_taken = number(5, "steps_taken");
-    chosen.threads = checked_threads(f, step[6].cast<int>());
+    chosen.threads = checked_threads(f, step[6].object().cast<int>());
     chosen.at_step = SignalCheck();
 
-    const py::array order_array = read_order(f, order);
+    const Array order_array = read_order(f, order);
     const std::ptrdiff_t epochs = order_array.ndim() == 2 ? order_array.shape(0) : 1;
     const std::ptrdiff_t count = order_array.shape(order_array.ndim() - 1);
     const auto* indices = static_cast<const std::int64_t*>(order_array.data());
@@ -431,12 +435,12 @@ class PyLearner {
   }
 
  private:
-  py::array observations(const char* function, const py::array& obs) const {
+  Array observations(const char* function, const py::array& obs) const {
     return contiguous<float>(function, "obs", obs, {-1, learner_.inputs()});
   }
 
   // Indices [S], or [E, S].
-  static py::array read_order(const char* function, const py::array& order) {
+  static Array read_order(const char* function, const py::array& order) {
     if (order.ndim() == 2) return contiguous<std::int64_t>(function, "order", order, {-1, -1});
     return contiguous<std::int64_t>(function, "order", order, {-1});
   }
@@ -457,12 +461,11 @@ class PyLearner {
 
   // Actions: a contiguous array of so many T, whatever its axes.
   template <typename T>
-  static py::array action_array(const char* function, const py::handle& object,
-                                std::ptrdiff_t size) {
+  static Array action_array(const char* function, const py::handle& object, std::ptrdiff_t size) {
     const Argument argument{function, "actions"};
-    py::array array = argument.array(object);
+    const Array array = argument.array(object);
     argument.require_dtype<T>(array, "the learner's");
-    if (array.size() != size || (array.flags() & py::array::c_style) == 0) {
+    if (array.size() != size || !array.is_contiguous()) {
       argument.value_error("must be contiguous with " + std::to_string(size) + " elements, got " +
                            arrays::shape_text(array));
     }
@@ -475,7 +478,7 @@ class PyLearner {
   }
   template <typename T>
   static T* writable_actions(const char* function, const py::handle& object, std::ptrdiff_t size) {
-    py::array array = action_array<T>(function, object, size);
+    const Array array = action_array<T>(function, object, size);
     Argument{function, "actions"}.require_writable(array);
     return static_cast<T*>(array.mutable_data());
   }

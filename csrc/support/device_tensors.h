@@ -3,9 +3,13 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <vector>
 
+#include "support/given.h"
 #include "support/tensors.h"
 
 // As DLPack numbers devices: CUDA. Tests without a GPU have the CPU in its place.
@@ -16,6 +20,8 @@
 namespace ppo {
 
 namespace py = pybind11;
+using arrays::Array;
+using arrays::Given;
 
 // The stream on which a library works now. Its device is the current one as long as this lives.
 class CurrentStream {
@@ -44,50 +50,68 @@ class CurrentStream {
   int before_ = -1;
 };
 
-// Tensors as arrays that name device memory: shape, strides and an address, of which nothing may be read here. All
-// of them are on one device.
+// The tensors of a call, all of them on one device.
 class DeviceTensors {
  public:
   explicit DeviceTensors(const py::capsule& exchange_api)
       : api_(tensors::exchange_api(exchange_api)) {}
 
-  // Numbers, strings and None stay what they are.
-  py::object array(const py::handle& object) {
+  // Numbers, strings, None and tuples stay what they are.
+  Given given(const py::handle& object) {
+    const bool is_tensor = Py_TYPE(object.ptr()) == type_;  // the shortest way, most often
     const bool is_plain =
-        object.is_none() || arrays::is_scalar(object) || PyUnicode_Check(object.ptr());
-    if (is_plain) return py::reinterpret_borrow<py::object>(object);
+        !is_tensor && (object.is_none() || arrays::is_scalar(object) ||
+                       PyUnicode_Check(object.ptr()) || PyTuple_CheckExact(object.ptr()));
+    return is_plain ? Given(object) : Given(array(object));
+  }
+  std::vector<Given> all(const py::tuple& objects) {
+    std::vector<Given> result;
+    result.reserve(objects.size());
+    for (const py::handle& object : objects) result.push_back(given(object));
+    return result;
+  }
+
+  Array array(const py::handle& object) {
+    static_assert(std::is_same_v<std::int64_t, py::ssize_t>, "DLPack's shapes are NumPy's");
     const tensors::dlpack::Tensor tensor = tensors::tensor_of(api_, object);
     if (tensor.device_type != PPO_DEVICE_TYPE) throw py::type_error("a tensor is not on the GPU");
     if (device_ >= 0 && tensor.device_id != device_) {
       throw py::type_error("tensors are on several devices");
     }
     device_ = tensor.device_id;
-    return tensors::array_of(tensor, object);
-  }
-
-  // Of a tuple, and of tuples in it.
-  py::tuple arrays(const py::tuple& objects) {
-    py::tuple result(objects.size());
-    for (std::size_t k = 0; k < objects.size(); ++k) {
-      const py::object object = objects[k];
-      result[k] = py::isinstance<py::tuple>(object) ? arrays(object) : array(object);
-    }
-    return result;
+    type_ = Py_TYPE(object.ptr());
+    const char kind = kind_of(tensor);
+    const void* data = static_cast<const char*>(tensor.data) + tensor.byte_offset;
+    return Array(object, kind, tensor.type_bits / 8, data, tensor.ndim, tensor.shape,
+                 tensor.strides);
   }
 
   // To start kernels on, in the expression that asks for it.
   CurrentStream stream() const { return CurrentStream(api_, device_); }
 
  private:
+  // As NumPy names it. Half precision and complex numbers are refused.
+  static char kind_of(const tensors::dlpack::Tensor& tensor) {
+    using namespace tensors::dlpack;
+    const bool is_float = tensor.type_code == kFloat && tensor.type_bits >= 32;
+    if (tensor.type_lanes == 1) {
+      if (is_float) return 'f';
+      if (tensor.type_code == kBool) return 'b';
+      if (tensor.type_code == kInt) return 'i';
+      if (tensor.type_code == kUint) return 'u';
+    }
+    throw py::type_error("a tensor is neither of float32, float64, integers nor bool");
+  }
+
   const tensors::dlpack::ExchangeApi& api_;
   std::int32_t device_ = -1;
+  const PyTypeObject* type_ = nullptr;
 };
 
-// Where the elements of an array of `DeviceTensors` are; null for None.
+// Where the elements of a tensor are; null for None.
 template <typename T>
-T* address(const py::object& array) {
-  if (array.is_none()) return nullptr;
-  return static_cast<T*>(const_cast<void*>(py::reinterpret_borrow<py::array>(array).data()));
+T* address(const Given& given) {
+  return given.is_none() ? nullptr : static_cast<T*>(given.array().mutable_data());
 }
 
 // Raises what kept a kernel from being started.

@@ -89,22 +89,17 @@ inline dlpack::Tensor tensor_of(const dlpack::ExchangeApi& api, const py::handle
   return tensor;
 }
 
-// An array of the memory of a tensor, which it keeps alive. On another device than the CPU that array has a shape,
-// strides and an address, and nothing of it may be read here.
-inline py::array array_of(const dlpack::Tensor& tensor, const py::handle& object) {
+// An array of the memory of a tensor, which it keeps alive.
+inline py::object as_array(const dlpack::ExchangeApi& api, const py::handle& object) {
+  if (object.is_none()) return py::none();
+  const dlpack::Tensor tensor = tensor_of(api, object);
+  if (tensor.device_type != dlpack::kCpu) throw py::type_error("a tensor is not on the CPU");
   const py::dtype dtype = dtype_of(tensor);
   std::vector<py::ssize_t> shape(tensor.shape, tensor.shape + tensor.ndim);
   std::vector<py::ssize_t> strides(tensor.strides, tensor.strides + tensor.ndim);
   for (py::ssize_t& stride : strides) stride *= dtype.itemsize();
   const void* data = static_cast<const char*>(tensor.data) + tensor.byte_offset;
   return py::array(dtype, std::move(shape), std::move(strides), data, object);
-}
-
-inline py::object as_array(const dlpack::ExchangeApi& api, const py::handle& object) {
-  if (object.is_none()) return py::none();
-  const dlpack::Tensor tensor = tensor_of(api, object);
-  if (tensor.device_type != dlpack::kCpu) throw py::type_error("a tensor is not on the CPU");
-  return array_of(tensor, object);
 }
 
 // Arrays of the tensors in a tuple, None staying None. `capsule` is their type's

@@ -17,8 +17,8 @@ namespace {
     case Problem::kWeight:
       Argument{from.function, "weights"}.value_error(
           "must be finite and not negative, got " +
-          py::str(from.weights[py::int_(problem.row)]).cast<std::string>() + " for sample " +
-          std::to_string(problem.row));
+          py::str(from.weights.object()[py::int_(problem.row)]).cast<std::string>() +
+          " for sample " + std::to_string(problem.row));
     default: {
       const bool by_mask = !from.mask.is_none();
       Argument{from.function, by_mask ? "mask" : "weights"}.value_error(
@@ -77,10 +77,10 @@ py::list run(const LossArguments& from, const LossPolicy& policy) {
 
 // Returns the loss as an array of no dimensions, the stats, and the gradients with respect to those of the
 // first four arrays that are given.
-py::list loss(const char* function, const py::tuple& form, const py::tuple& arrays,
+py::list loss(const char* function, const py::tuple& form, const py::tuple& given,
               const py::tuple& settings) {
-  require_loss_sizes(form, arrays, settings);
-  const LossArguments from(function, arrays, settings);
+  require_loss_sizes(form, given, settings);
+  const LossArguments from(function, arrays::all(given), settings);
   const LossPolicy policy(from, form);
   return (policy.float32 ? &run<float> : &run<double>)(from, policy);
 }
@@ -92,8 +92,7 @@ void bind_surrogate(py::module_& m) {
       py::make_tuple("policy_loss", "value_loss", "entropy", "approx_kl", "approx_kl_k1",
                      "clip_fraction", "ratio_mean", "ratio_max", "effective_sample_size",
                      "limited_fraction", "explained_variance", "kl");
-  m.def("loss", &loss, py::arg("function"), py::arg("form"), py::arg("arrays"),
-        py::arg("settings"));
+  m.def("loss", &loss, py::arg("function"), py::arg("form"), py::arg("given"), py::arg("settings"));
 }
 
 }  // namespace ppo

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "distributions/arguments.h"
@@ -16,17 +17,17 @@ namespace ppo {
 struct LossArguments {
   const char* function;
   py::tuple settings;
-  py::object first, log_std, values, kl, dist_mask, actions, old_first, old_log_std, old_mask;
-  py::object old_logp, advantages, returns, old_values, weights, mask;
+  Given first, log_std, values, kl, dist_mask, actions, old_first, old_log_std, old_mask;
+  Given old_logp, advantages, returns, old_values, weights, mask;
 
   // The order of both tuples is that of ppo_fast.surrogate.
-  LossArguments(const char* name, const py::tuple& arrays, const py::tuple& all_settings)
+  LossArguments(const char* name, std::vector<Given> given, const py::tuple& all_settings)
       : function(name), settings(all_settings) {
     std::size_t i = 0;
-    for (py::object* array :
+    for (Given* array :
          {&first, &log_std, &values, &kl, &dist_mask, &actions, &old_first, &old_log_std, &old_mask,
           &old_logp, &advantages, &returns, &old_values, &weights, &mask}) {
-      *array = arrays[i++];
+      *array = std::move(given[i++]);
     }
   }
 };
@@ -34,11 +35,11 @@ inline constexpr std::size_t kLossArrays = 15;
 
 template <typename T>
 void read_columns(const LossArguments& from, const char* like, LossCall<T>& call) {
-  const auto column = [&](const char* name, const py::object& object) {
-    return read_column<T>(from.function, name, object, call.batch, like);
+  const auto column = [&](const char* name, const Given& given) {
+    return read_column<T>(from.function, name, given, call.batch, like);
   };
-  const auto optional = [&](const char* name, const py::object& object) {
-    return object.is_none() ? View1<const T>{} : column(name, object);
+  const auto optional = [&](const char* name, const Given& given) {
+    return given.is_none() ? View1<const T>{} : column(name, given);
   };
   const auto missing = [&](const char* name, const char* why) {
     Argument{from.function, name}.value_error(std::string("is missing; ") + why);
@@ -62,7 +63,7 @@ void read_columns(const LossArguments& from, const char* like, LossCall<T>& call
   call.weights = optional("weights", from.weights);
   if (!from.mask.is_none()) {
     const Argument argument{from.function, "mask"};
-    const py::array array = argument.array(from.mask);
+    const Array array = argument.array(from.mask);
     argument.require_bool(array);
     argument.require_shape(array, {call.batch}, "(one per sample)");
     call.mask = argument.view1<bool>(array);
@@ -73,16 +74,15 @@ void read_columns(const LossArguments& from, const char* like, LossCall<T>& call
 struct LossPolicy {
   std::optional<DistributionArgument> dist;
   std::optional<DistributionArgument> old;
-  py::array first;  // logits, means or log-probabilities
+  Array first;  // logits, means or log-probabilities
   bool float32;
 
   // `form` is (family, nvec, old_nvec), with family -1 for a policy that is known by its log-probabilities.
   LossPolicy(const LossArguments& from, const py::tuple& form) {
-    const int family = form[0].cast<int>();
-    if (family < 0) {
+    if (form[0].cast<int>() < 0) {
       read_logp(from);
     } else {
-      read_distribution(from, family, form);
+      read_distribution(from, arrays::all(form));
     }
   }
 
@@ -100,9 +100,9 @@ struct LossPolicy {
     }
   }
 
-  void read_distribution(const LossArguments& from, int family, const py::tuple& form) {
+  void read_distribution(const LossArguments& from, const std::vector<Given>& form) {
     dist.emplace(from.function, "",
-                 py::make_tuple(family, from.first, from.log_std, from.dist_mask, form[1]));
+                 std::vector<Given>{form[0], from.first, from.log_std, from.dist_mask, form[1]});
     first = dist->first;
     float32 = dist->float32;
     if (dist->batch() < 1) {
@@ -111,8 +111,9 @@ struct LossPolicy {
                                                         arrays::shape_text(first));
     }
     if (from.old_first.is_none()) return;
-    old.emplace(from.function, "old_dist.",
-                py::make_tuple(family, from.old_first, from.old_log_std, from.old_mask, form[2]));
+    old.emplace(
+        from.function, "old_dist.",
+        std::vector<Given>{form[0], from.old_first, from.old_log_std, from.old_mask, form[2]});
     require_same_form(*old, *dist);
   }
 };
@@ -143,9 +144,9 @@ LossCall<T> read_call(const LossArguments& from, const LossPolicy& policy) {
   return call;
 }
 
-inline void require_loss_sizes(const py::tuple& form, const py::tuple& arrays,
+inline void require_loss_sizes(const py::tuple& form, const py::tuple& given,
                                const py::tuple& settings) {
-  if (form.size() != 3 || arrays.size() != kLossArrays || settings.size() != kLossSettings) {
+  if (form.size() != 3 || given.size() != kLossArrays || settings.size() != kLossSettings) {
     throw py::type_error("loss: takes a form of 3, 15 arrays and 11 settings");
   }
 }

@@ -12,7 +12,7 @@ namespace {
 
 // The settings with a number in the place of each coefficient that is in device memory, whose address goes into
 // `coefficients`. The number is one that no check refuses.
-py::tuple split_settings(const char* function, const py::tuple& settings,
+py::tuple split_settings(const char* function, const std::vector<Given>& settings,
                          DeviceCoefficients& coefficients) {
   constexpr double kSomeNumber = 2.0;
   const struct {
@@ -28,14 +28,14 @@ py::tuple split_settings(const char* function, const py::tuple& settings,
                 {"entropy_coef", &coefficients.entropy_coef},
                 {"value_coef", &coefficients.value_coef}};
   py::tuple plain(settings.size());
-  for (std::size_t k = 0; k < settings.size(); ++k) plain[k] = settings[k];
+  for (std::size_t k = 0; k < settings.size(); ++k) plain[k] = settings[k].object();
   std::size_t k = 1;  // after the objective
   for (const auto& place : places) {
-    const py::object given = settings[k++];
-    if (!py::isinstance<py::array>(given)) continue;
+    const Given& given = settings[k++];
+    if (!given.is_array()) continue;
     const Argument argument{function, place.name};
-    const auto array = py::reinterpret_borrow<py::array>(given);
-    if (!Argument::holds<double>(array)) {
+    const Array array = given.array();
+    if (!array.holds<double>()) {
       argument.type_error("must be a number or a float64 tensor, got " + arrays::dtype_text(array));
     }
     argument.require_shape(array, {}, "(a single number)");
@@ -43,7 +43,7 @@ py::tuple split_settings(const char* function, const py::tuple& settings,
     plain[k - 1] = py::float_(kSomeNumber);
   }
   // What read_settings does for numbers.
-  if (settings[0].cast<std::string>() != "clipped") {
+  if (settings[0].object().cast<std::string>() != "clipped") {
     coefficients.clip_range = coefficients.clip_range_high = nullptr;
   } else if (settings[2].is_none()) {
     coefficients.clip_range_high = coefficients.clip_range;
@@ -55,8 +55,8 @@ py::tuple split_settings(const char* function, const py::tuple& settings,
 // given, all of them contiguous.
 template <typename T>
 void run(const LossArguments& from, const LossPolicy& policy,
-         const DeviceCoefficients& coefficients, const py::tuple& outputs, DeviceTensors& tensors,
-         const py::object& new_scratch) {
+         const DeviceCoefficients& coefficients, const std::vector<Given>& outputs,
+         DeviceTensors& tensors, const py::object& new_scratch) {
   LossCall<T> call = read_call<T>(from, policy);
   T* loss = address<T>(outputs[0]);
   call.stats = address<double>(outputs[1]);
@@ -69,7 +69,7 @@ void run(const LossArguments& from, const LossPolicy& policy,
   take(call.values.data != nullptr, call.values_gradient);
   take(call.kl.data != nullptr, call.kl_gradient);
   // It may go once the kernels are on the stream: its library gives it to later work on that stream only.
-  const py::object scratch = tensors.array(new_scratch(cuda::scratch_bytes(call)));
+  const Given scratch = tensors.given(new_scratch(cuda::scratch_bytes(call)));
   call.scratch = address<void>(scratch);
   require_started(from.function, cuda::start(call, coefficients, loss, tensors.stream()));
 }
@@ -81,11 +81,11 @@ void loss(const py::capsule& exchange_api, const char* function, const py::tuple
   require_loss_sizes(form, given, settings);
   DeviceTensors tensors(exchange_api);
   DeviceCoefficients coefficients;
-  const py::tuple plain = split_settings(function, tensors.arrays(settings), coefficients);
-  const LossArguments from(function, tensors.arrays(given), plain);
+  const py::tuple plain = split_settings(function, tensors.all(settings), coefficients);
+  const LossArguments from(function, tensors.all(given), plain);
   const LossPolicy policy(from, form);
   if (policy.dist) require_few_components(*policy.dist);
-  (policy.float32 ? &run<float> : &run<double>)(from, policy, coefficients, tensors.arrays(outputs),
+  (policy.float32 ? &run<float> : &run<double>)(from, policy, coefficients, tensors.all(outputs),
                                                 tensors, scratch);
 }
 

@@ -13,25 +13,26 @@ namespace ppo {
 
 namespace py = pybind11;
 using arrays::Argument;
+using arrays::Given;
 
 inline constexpr std::size_t kLossSettings = 11;
 
 // A number above `least`, or infinity for None.
-inline double limit(const Argument& argument, const py::object& object, double least,
+inline double limit(const Argument& argument, const Given& given, double least,
                     const char* condition) {
-  if (object.is_none()) return std::numeric_limits<double>::infinity();
-  const double value = argument.number(object);
+  if (given.is_none()) return std::numeric_limits<double>::infinity();
+  const double value = argument.number(given);
   if (!(value > least)) {
     argument.value_error(std::string("must be ") + condition + ", got " +
-                         py::repr(object).cast<std::string>());
+                         py::repr(given.object()).cast<std::string>());
   }
   return value;
 }
 
-inline double coefficient(const Argument& argument, const py::object& object) {
-  const double value = argument.number(object);
+inline double coefficient(const Argument& argument, const Given& given) {
+  const double value = argument.number(given);
   if (!std::isfinite(value)) {
-    argument.value_error("must be finite, got " + py::repr(object).cast<std::string>());
+    argument.value_error("must be finite, got " + py::repr(given.object()).cast<std::string>());
   }
   return value;
 }
