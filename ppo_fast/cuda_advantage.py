@@ -52,39 +52,17 @@ def call(
 
 
 def _converted(function: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arguments as the kernels take them."""
+    """Arguments as the kernels take them: a number per environment is read on the device."""
     first = arguments[0]
     given = dict(zip(PARAMETERS[function], arguments, strict=True))
-    if isinstance(given.get("gae_lambda"), Tensor):
-        given["gae_lambda"] = given["gae_lambda"].double().contiguous()
     for name in _PER_ENV & given.keys():
-        number = _plain(given[name])
+        number = given[name]
+        if isinstance(number, np.generic):
+            number = number.item()
         if isinstance(number, (bool, int, float)):
-            given[name] = _on_device(number, first)
-    cu_seqlens = given.get("cu_seqlens")
-    if isinstance(cu_seqlens, Tensor):
-        is_narrow = cu_seqlens.dtype == torch.int32
-        given["cu_seqlens"] = cu_seqlens.long() if is_narrow else cu_seqlens.contiguous()
-    bootstrap = given.get("bootstrap")
-    if isinstance(bootstrap, Tensor) and bootstrap.ndim == 0:
-        given["bootstrap"] = bootstrap.reshape(1).expand(_num_sequences(first, cu_seqlens))
+            dtype = torch.bool if isinstance(number, bool) else first.dtype
+            given[name] = first.new_full((1,), number, dtype=dtype)
     return tuple(given.values())
-
-
-def _plain(x: Any) -> Any:
-    """NumPy's numbers as Python's: kernels could not read the memory of the CPU that holds one."""
-    return x.item() if isinstance(x, np.generic) else x
-
-
-def _on_device(number: bool | float, first: Tensor) -> Tensor:
-    dtype = torch.bool if isinstance(number, bool) else first.dtype
-    return torch.full((1,), number, dtype=dtype, device=first.device)
-
-
-def _num_sequences(rewards: Tensor, cu_seqlens: Any) -> int:
-    if isinstance(cu_seqlens, Tensor) and cu_seqlens.ndim > 0:
-        return len(cu_seqlens) - 1
-    return len(rewards) if rewards.ndim > 0 else 1
 
 
 def _normalize(x: Tensor, valid: Tensor | None, eps: float, ddof: int) -> Tensor:

@@ -55,7 +55,7 @@ _FLAGS = frozenset(
     {"terminated", "truncated", "episode_starts", "last_done", "prev_done", "mask", "valid"}
 )
 _NUMBERS_ONLY = frozenset(_PLAIN) - {"on_truncation", "masked"}
-_NUMBERS = frozenset(_TENSORS) - _FLAGS - {"cu_seqlens"}
+_NUMBERS = (frozenset(_TENSORS) | _NUMBER_OR_TENSOR) - _FLAGS - {"cu_seqlens"}
 _PAIRS = frozenset({"gae", "vtrace", "token_gae"})
 _WITH_OUT = frozenset(name for name, parameters in PARAMETERS.items() if "out" in parameters)
 

@@ -240,6 +240,27 @@ def test_a_number_where_there_may_be_one_per_environment(device):
         assert_is_that_of_the_cpu(device, "gae", call)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gae_lambda_of_any_dtype_and_stride(dtype, stride, device):
+    call = CALLS["gae-TN-contiguous"][1] | {"gae_lambda": np.linspace(0, 1, 5).astype(dtype)}
+    expected = ppo_fast.gae(**call)
+    call["gae_lambda"] = on(device, np.repeat(call["gae_lambda"], stride))[::stride]
+    assert_close(call_on(device, "gae", call), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_cu_seqlens_of_any_dtype_and_stride(dtype, stride, device):
+    rng = np.random.default_rng(0)
+    rewards, values = rng.normal(size=(2, 40)).astype(np.float32)
+    call = {"rewards": rewards, "values": values, "mask": rng.random(40) < 0.8}
+    call |= {"gamma": 0.9, "gae_lambda": 0.8, "cu_seqlens": np.array([0, 7, 7, 40], dtype)}
+    expected = ppo_fast.token_gae(**call)
+    call["cu_seqlens"] = on(device, np.repeat(call["cu_seqlens"], stride))[::stride]
+    assert_close(call_on(device, "token_gae", call), expected)
+
+
 @pytest.mark.parametrize("name", ["last_values", "last_done"])
 def test_kernels_get_no_address_of_a_number(name, device):
     """Which would be the CPU's: the extension refuses it, and Python sends a tensor."""
@@ -328,6 +349,7 @@ def plain_call(device):
         ("last_values", torch.zeros(4), ValueError, r"last_values must have shape \(5,\)"),
         ("last_values", 1.0, ValueError, r"last_values must have shape \(5,\)"),
         ("gae_lambda", torch.zeros(4), ValueError, r"gae_lambda must have shape \(5,\)"),
+        ("gae_lambda", torch.zeros(5).int(), TypeError, "gae_lambda must be float32 or float64"),
         ("gamma", torch.tensor(0.9), TypeError, "gamma must be a number, got a tensor"),
         ("gamma", 1.5, ValueError, r"gamma must be in \[0, 1\]"),
         ("terminated", None, ValueError, "terminated is missing"),

@@ -223,6 +223,7 @@ def test_arrays_as_out_of_tensors():
         ),
         ("gamma", 1.5, ValueError, r"must be in \[0, 1\], got 1\.5"),
         ("gae_lambda", torch.zeros(4), ValueError, r"must have shape \(5,\) \(one per environment"),
+        ("gae_lambda", torch.zeros(5).int(), TypeError, "must be float32 or float64, got int32"),
     ],
 )
 @pytest.mark.parametrize("kind", [torch.Tensor, torch.nn.Parameter])

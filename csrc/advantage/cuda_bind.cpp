@@ -29,38 +29,42 @@ class RunOnDevice {
   }
 
   // They are not read here: kernels keep to the tokens whatever they say.
-  Starts starts(const Argument& argument, const Array& array, py::ssize_t tokens) const {
-    if (!array.holds<std::int64_t>() || argument.stride(array, 0) != 1) {
-      argument.type_error("must be contiguous int64 on a GPU");
-    }
+  Starts starts(const Argument& argument, const Array& array, py::ssize_t tokens) {
     if (array.shape(0) < 2 && tokens > 0) {
       argument.value_error("must go from 0 to the number of tokens, " + std::to_string(tokens) +
                            ", got no sequence");
     }
     Starts result;
-    result.data = static_cast<const std::int64_t*>(array.data());
+    result.data = contiguous<std::int64_t>(argument, array, "long");
     result.longest = tokens;
     return result;
   }
 
   // Nor are these.
   Lambdas lambdas(const Argument& argument, const Given& given, py::ssize_t columns,
-                  const char* per) const {
+                  const char* per) {
     Lambdas result;
-    if (!given.is_array()) {
+    if (given.is_array()) {
+      argument.is_float32(given.array());
+      argument.require_shape(given.array(), {columns}, per);
+      result.each = contiguous<double>(argument, given.array(), "double");
+    } else {
       result.one = require_factor(argument, given);
-      return result;
     }
-    const Array& array = given.array();
-    argument.require_shape(array, {columns}, per);
-    if (!array.holds<double>() || argument.stride(array, 0) != 1) {
-      argument.type_error("must be contiguous float64 on a GPU");
-    }
-    result.each = static_cast<const double*>(array.data());
     return result;
   }
 
  private:
+  // The items of an array [n] as the kernels read them; `method` of a tensor converts to T.
+  template <typename T>
+  const T* contiguous(const Argument& argument, const Array& array, const char* method) {
+    if (array.holds<T>() && argument.stride(array, 0) == 1) {
+      return static_cast<const T*>(array.data());
+    }
+    converted_.push_back(given(array.object().attr(method)().attr("contiguous")()));
+    return static_cast<const T*>(converted_.back().array().data());
+  }
+
   template <typename Arguments>
   void start(const Arguments& args, const Frame& frame, bool along_time, bool exact) const {
     const Cut cut = cut_of(args, along_time, exact);
@@ -75,6 +79,7 @@ class RunOnDevice {
 
   DeviceTensors& tensors_;
   py::object rewards_;
+  std::vector<Given> converted_;  // held until the kernels are on the stream
 };
 
 // Refuses what is no tensor of the library of the first argument, and what it would have to differentiate.
@@ -114,7 +119,7 @@ void bind_cuda_advantage(py::module_& m) {
         require_tensors(given, Py_TYPE(rewards.ptr()));
         DeviceTensors tensors(exchange_api);
         std::vector<Given> a = tensors.all(given);
-        const RunOnDevice run(tensors, rewards);
+        RunOnDevice run(tensors, rewards);
         Given& out = a[a.size() - 2];
         if (out.is_none()) {
           const bool is_pair = function != "lambda_returns" && function != "discounted_returns";

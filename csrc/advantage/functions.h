@@ -32,7 +32,7 @@ struct Pair {
 };
 
 template <typename Run>
-py::tuple gae(const Run& run, const Given& rewards, const Given& values, const Given& gamma,
+py::tuple gae(Run&& run, const Given& rewards, const Given& values, const Given& gamma,
               const Given& gae_lambda, const Options& options, const Given& time_axis,
               const Given& out, const Given& exact) {
   const char* function = "gae";
@@ -54,9 +54,9 @@ py::tuple gae(const Run& run, const Given& rewards, const Given& values, const G
 }
 
 template <typename Run>
-py::object lambda_returns(const Run& run, const Given& rewards, const Given& values,
-                          const Given& gamma, const Given& gae_lambda, const Options& options,
-                          const Given& time_axis, Given out, const Given& exact) {
+py::object lambda_returns(Run&& run, const Given& rewards, const Given& values, const Given& gamma,
+                          const Given& gae_lambda, const Options& options, const Given& time_axis,
+                          Given out, const Given& exact) {
   const char* function = "lambda_returns";
   const Array array = require_rewards(function, rewards);
   Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
@@ -75,7 +75,7 @@ py::object lambda_returns(const Run& run, const Given& rewards, const Given& val
 
 // The advantages of a critic that says 0 everywhere, with lambda 1.
 template <typename Run>
-py::object discounted_returns(const Run& run, const Given& rewards, const Given& gamma,
+py::object discounted_returns(Run&& run, const Given& rewards, const Given& gamma,
                               const Options& options, const Given& time_axis, Given out,
                               const Given& exact) {
   const char* function = "discounted_returns";
@@ -93,7 +93,7 @@ py::object discounted_returns(const Run& run, const Given& rewards, const Given&
 }
 
 template <typename Run>
-py::tuple vtrace(const Run& run, const Given& rewards, const Given& values, const Given& log_rhos,
+py::tuple vtrace(Run&& run, const Given& rewards, const Given& values, const Given& log_rhos,
                  const Given& gamma, const Given& gae_lambda, const Given& rho_clip,
                  const Given& c_clip, const Given& pg_rho_clip, const Options& options,
                  const Given& time_axis, const Given& out, const Given& exact) {
@@ -122,7 +122,7 @@ py::tuple vtrace(const Run& run, const Given& rewards, const Given& values, cons
 }
 
 template <typename Run>
-py::tuple token_gae(const Run& run, const Given& rewards, const Given& values, const Given& mask,
+py::tuple token_gae(Run&& run, const Given& rewards, const Given& values, const Given& mask,
                     const Given& gamma, const Given& gae_lambda, const Given& masked,
                     const Given& bootstrap, const Given& cu_seqlens, const Given& out,
                     const Given& exact) {
@@ -169,11 +169,15 @@ py::tuple token_gae(const Run& run, const Given& rewards, const Given& values, c
     args.gamma = require_factor({function, "gamma"}, gamma);
     lambdas.put_into(args);
     const Argument argument{function, "bootstrap"};
-    if (bootstrap.is_array() && bootstrap.array().ndim() > 0) {
+    if (bootstrap.is_array() && (bootstrap.array().ndim() > 0 || bootstrap.on_device())) {
       const Array each = argument.array(bootstrap);
       argument.require_dtype<T>(each, "rewards");
-      argument.require_shape(each, {rows}, "(one per sequence)");
-      args.bootstrap = argument.view1<T>(each);
+      if (each.ndim() > 0) {
+        argument.require_shape(each, {rows}, "(one per sequence)");
+        args.bootstrap = argument.view1<T>(each);
+      } else {
+        args.bootstrap = {static_cast<const T*>(each.data()), 0};
+      }
       frame.note(each);
     } else {
       args.one_bootstrap = static_cast<T>(argument.number(bootstrap));
