@@ -249,6 +249,18 @@ def test_gae_lambda_of_any_dtype_and_stride(dtype, stride, device):
     assert_close(call_on(device, "gae", call), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gae_lambda_as_a_tensor_of_one_number(dtype, device):
+    call = plain_call(device)
+    expected = ppo_fast.gae(**call | {"gae_lambda": 0.5})
+    results = ppo_fast.gae(**call | {"gae_lambda": torch.tensor(0.5, dtype=dtype, device=device)})
+    assert_close(results, expected)
+    alone = {k: x[..., :1] if isinstance(x, torch.Tensor) else x for k, x in call.items()}
+    strided = torch.full((1, 2), 0.5, dtype=dtype, device=device)[:, 0]
+    of_one = tuple(x[:, :1].contiguous() for x in expected)
+    assert_close(ppo_fast.gae(**alone | {"gae_lambda": strided}), of_one)
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_cu_seqlens_of_any_dtype_and_stride(dtype, stride, device):
@@ -387,6 +399,26 @@ def test_tensors_elsewhere(device):
         ValueError, match=f"^gae: values must be on {device}.* like rewards, got meta"
     ):
         ppo_fast.gae(**call)
+
+
+def test_a_negative_bit(device):
+    call = plain_call(device)
+    call["values"] = torch.complex(call["values"], call["values"]).conj().imag
+    assert call["values"].is_neg()
+    with pytest.raises(TypeError, match=r"negative bit set; pass tensor\.resolve_neg\(\)"):
+        ppo_fast.gae(**call)
+    assert ppo_fast.gae(**call | {"values": call["values"].resolve_neg()})
+
+
+def test_out_that_is_gae_lambda(device):
+    call = {
+        k: x.double() if k != "terminated" else x
+        for k, x in plain_call(device).items()
+        if isinstance(x, torch.Tensor)
+    }
+    out = (torch.full((6, 5), 0.9, dtype=torch.float64, device=device), call["rewards"].clone())
+    with pytest.raises(ValueError, match=r"^gae: out\[0\] must not share memory"):
+        ppo_fast.gae(**call, gamma=0.9, gae_lambda=out[0][0], out=out)
 
 
 def test_out_that_is_an_input(device):

@@ -63,6 +63,13 @@ def test_state_dependent_noise(step, device, on_cpu):
     assert_close(ours.logp.cpu(), torch.from_numpy(expected.logp), 1e-10)
 
 
+def test_state_dependent_noise_of_nothing(device):
+    """A tensor without elements has no address, but is given all the same."""
+    mean = torch.ones(4, 3, device=device)
+    dist = StateDependentNoise(mean, mean.new_empty(4, 0), mean.new_empty(0, 3))
+    assert torch.equal(dist.sample(seed=1, step=0).actions, mean)
+
+
 def test_a_step_in_device_memory(device):
     dist = Categorical(torch.zeros(100, 4, device=device))
     step = torch.tensor(3, device=device)
@@ -159,6 +166,12 @@ def test_errors(device):
         Categorical(logits).evaluate(actions.to("meta"))
     with pytest.raises(ValueError, match=r"^sample: seed must be an integer in"):
         Categorical(logits).sample(seed=-1, step=0)
+    with pytest.raises(TypeError, match=r"^sample: logits must be float32 or float64, got float16"):
+        Categorical(logits.half()).sample(seed=0, step=0)
+    with pytest.raises(TypeError, match=r"must be a tensor, got numpy\.ndarray"):
+        Categorical(logits).sample_into(actions, np.zeros(4, np.float32), seed=0, step=0)
+    with pytest.raises(TypeError, match=r"negative bit set; pass tensor\.resolve_neg\(\)"):
+        Categorical(torch.complex(logits, logits).conj().imag).evaluate(actions)
     many = MultiCategorical(torch.zeros(4, 258, device=device), (2,) * 129)
     with pytest.raises(ValueError, match=r"^sample: nvec must have at most 128 choices on a GPU"):
         many.sample(seed=0, step=0)

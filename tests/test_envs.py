@@ -188,7 +188,8 @@ def test_action_types(actions):
         (np.array([2**64 - 1, 0, 0], np.uint64), ValueError, "for environment 0"),
         ([0.0, 1.0, 1.0], TypeError, "must be integers, got float64"),
         (np.array([True, False, True]), TypeError, "must be integers, got bool"),
-        (["a", "b", "c"], TypeError, "must be integers"),
+        (["a", "b", "c"], TypeError, "must be integers, got <U1"),
+        (np.empty(3, "V0"), TypeError, "must be integers"),
         ([[0], [1, 2], [1]], TypeError, "must be a flat list"),
     ],
 )

@@ -77,21 +77,22 @@ class RunHere {
     run_tokens(args, exact);
   }
 
-  Lambdas lambdas(const Argument& argument, const Given& given, py::ssize_t columns,
+  Lambdas lambdas(const Frame& frame, const Given& gae_lambda, py::ssize_t columns,
                   const char* per) const {
+    const Argument argument{frame.function(), "gae_lambda"};
     Lambdas result;
-    if (!given.is_array() || given.array().ndim() == 0) {
-      result.one = require_factor(argument, given);
+    if (!gae_lambda.is_array() || gae_lambda.array().ndim() == 0) {
+      result.one = require_factor(argument, gae_lambda);
     } else {
-      result.held = read_lambdas(argument, argument.array(given), columns, per);
+      result.held = read_lambdas(argument, argument.array(gae_lambda), columns, per);
       result.each = result.held.data();
     }
     return result;
   }
 
-  Starts starts(const Argument& argument, const Array& array, py::ssize_t tokens) const {
+  Starts starts(const Frame& frame, const Argument& argument, const Array& array) const {
     Starts result;
-    result.held = read_starts(argument, array, tokens);
+    result.held = read_starts(argument, array, frame.steps());
     result.data = result.held.data();
     for (std::size_t b = 1; b < result.held.size(); ++b) {
       result.longest = std::max(result.longest, result.held[b] - result.held[b - 1]);

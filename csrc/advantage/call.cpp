@@ -99,15 +99,15 @@ py::tuple require_pair(const char* function, const char* names, const py::object
   return out;
 }
 
-Array require_rewards(const char* function, const Given& rewards) {
+const Array& require_rewards(const char* function, const Given& rewards) {
   const Argument argument{function, "rewards"};
-  const Array array = argument.array(rewards);
+  const Array& array = argument.array(rewards);
   argument.is_float32(array);
   return array;
 }
 
-Array require_boundaries(const Argument& argument, const Given& given) {
-  const Array array = argument.array(given);
+const Array& require_boundaries(const Argument& argument, const Given& given) {
+  const Array& array = argument.array(given);
   if (!array.holds<std::int32_t>() && !array.holds<std::int64_t>()) {
     argument.type_error("must be int32 or int64, got " + arrays::dtype_text(array));
   }

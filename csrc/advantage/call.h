@@ -37,10 +37,10 @@ void require_one_form(const Frame& frame, const Options& options, bool has_last_
 // The pair of results that a caller gave, under the names that errors call them by.
 py::tuple require_pair(const char* function, const char* names, const py::object& out);
 
-Array require_rewards(const char* function, const Given& rewards);
+const Array& require_rewards(const char* function, const Given& rewards);
 
 // cu_seqlens: [B + 1] of int32 or int64.
-Array require_boundaries(const Argument& argument, const Given& given);
+const Array& require_boundaries(const Argument& argument, const Given& given);
 
 // Where packed sequences start, and with another item the last one ends.
 struct Starts {

@@ -29,36 +29,39 @@ class RunOnDevice {
   }
 
   // They are not read here: kernels keep to the tokens whatever they say.
-  Starts starts(const Argument& argument, const Array& array, py::ssize_t tokens) {
-    if (array.shape(0) < 2 && tokens > 0) {
-      argument.value_error("must go from 0 to the number of tokens, " + std::to_string(tokens) +
-                           ", got no sequence");
+  Starts starts(Frame& frame, const Argument& argument, const Array& array) {
+    if (array.shape(0) < 2 && frame.steps() > 0) {
+      argument.value_error("must go from 0 to the number of tokens, " +
+                           std::to_string(frame.steps()) + ", got no sequence");
     }
     Starts result;
-    result.data = contiguous<std::int64_t>(argument, array, "long");
-    result.longest = tokens;
+    result.data = items<std::int64_t>(frame, array, "long");
+    result.longest = frame.steps();
     return result;
   }
 
   // Nor are these.
-  Lambdas lambdas(const Argument& argument, const Given& given, py::ssize_t columns,
-                  const char* per) {
+  Lambdas lambdas(Frame& frame, const Given& gae_lambda, py::ssize_t columns, const char* per) {
+    const Argument argument{frame.function(), "gae_lambda"};
     Lambdas result;
-    if (given.is_array()) {
-      argument.is_float32(given.array());
-      argument.require_shape(given.array(), {columns}, per);
-      result.each = contiguous<double>(argument, given.array(), "double");
-    } else {
-      result.one = require_factor(argument, given);
+    if (!gae_lambda.is_array()) {
+      result.one = require_factor(argument, gae_lambda);
+      return result;
     }
+    argument.is_float32(gae_lambda.array());
+    Given each = gae_lambda;
+    if (each.array().ndim() == 0) each = given(each.object().attr("expand")(columns));
+    argument.require_shape(each.array(), {columns}, per);
+    result.each = items<double>(frame, each.array(), "double");
     return result;
   }
 
  private:
   // The items of an array [n] as the kernels read them; `method` of a tensor converts to T.
   template <typename T>
-  const T* contiguous(const Argument& argument, const Array& array, const char* method) {
-    if (array.holds<T>() && argument.stride(array, 0) == 1) {
+  const T* items(Frame& frame, const Array& array, const char* method) {
+    if (array.holds<T>() && array.is_contiguous()) {
+      frame.note(array);
       return static_cast<const T*>(array.data());
     }
     converted_.push_back(given(array.object().attr(method)().attr("contiguous")()));
@@ -115,42 +118,43 @@ void bind_cuda_advantage(py::module_& m) {
       "advantage",
       [](const py::capsule& exchange_api, const std::string& function, const py::tuple& given,
          const py::object& empty_like, const py::object& new_out) -> py::object {
-        const py::object rewards = given[0];
-        require_tensors(given, Py_TYPE(rewards.ptr()));
+        const py::object first = given[0];
+        require_tensors(given, Py_TYPE(first.ptr()));
         DeviceTensors tensors(exchange_api);
-        std::vector<Given> a = tensors.all(given);
-        RunOnDevice run(tensors, rewards);
-        Given& out = a[a.size() - 2];
+        RunOnDevice run(tensors, first);
+        const auto a = [&](std::size_t k) { return tensors.given(given[k]); };
+        const Given rewards = a(0);
+        Given out = a(given.size() - 2);
         if (out.is_none()) {
           const bool is_pair = function != "lambda_returns" && function != "discounted_returns";
-          if (!is_plain(a[0].array())) {
+          if (!is_plain(rewards.array())) {
             out = tensors.given(new_out(function, given));
           } else if (is_pair) {
-            out = tensors.given(py::make_tuple(empty_like(rewards), empty_like(rewards)));
+            out = tensors.given(py::make_tuple(empty_like(first), empty_like(first)));
           } else {
-            out = tensors.given(empty_like(rewards));
+            out = tensors.given(empty_like(first));
           }
         }
         const auto options = [&](std::size_t k) {
-          return Options{a[k],     a[k + 1], a[k + 2], a[k + 3], a[k + 4],
-                         a[k + 5], a[k + 6], a[k + 7], a[k + 8]};
+          return Options{a(k),     a(k + 1), a(k + 2), a(k + 3), a(k + 4),
+                         a(k + 5), a(k + 6), a(k + 7), a(k + 8)};
         };
         if (function == "gae") {
-          return gae(run, a[0], a[1], a[2], a[3], options(4), a[13], out, a[15]);
+          return gae(run, rewards, a(1), a(2), a(3), options(4), a(13), out, a(15));
         }
         if (function == "lambda_returns") {
-          return lambda_returns(run, a[0], a[1], a[2], a[3], options(4), a[13], out, a[15]);
+          return lambda_returns(run, rewards, a(1), a(2), a(3), options(4), a(13), out, a(15));
         }
         if (function == "vtrace") {
-          return vtrace(run, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], options(8), a[17], out,
-                        a[19]);
+          return vtrace(run, rewards, a(1), a(2), a(3), a(4), a(5), a(6), a(7), options(8), a(17),
+                        out, a(19));
         }
         if (function == "discounted_returns") {
-          const Options o = {a[2], Given(), a[3], a[4], a[5], a[6], a[7], a[8], a[9]};
-          return discounted_returns(run, a[0], a[1], o, a[10], out, a[12]);
+          const Options o = {a(2), Given(), a(3), a(4), a(5), a(6), a(7), a(8), a(9)};
+          return discounted_returns(run, rewards, a(1), o, a(10), out, a(12));
         }
         if (function == "token_gae") {
-          return token_gae(run, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], out, a[9]);
+          return token_gae(run, rewards, a(1), a(2), a(3), a(4), a(5), a(6), a(7), out, a(9));
         }
         throw py::value_error("advantage: there is no function " + function);
       },

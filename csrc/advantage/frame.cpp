@@ -1,5 +1,6 @@
 #include "advantage/frame.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 
@@ -13,7 +14,7 @@ std::pair<std::uintptr_t, std::uintptr_t> extent(const Array& array) {
   auto low = reinterpret_cast<std::uintptr_t>(array.data());
   std::uintptr_t high = low + static_cast<std::uintptr_t>(array.itemsize());
   for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
-    const py::ssize_t reach = (array.shape(axis) - 1) * array.strides(axis);
+    const py::ssize_t reach = (array.shape(axis) - 1) * array.strides(axis) * array.itemsize();
     (reach < 0 ? low : high) += static_cast<std::uintptr_t>(reach);
   }
   return {low, high};
@@ -22,9 +23,10 @@ std::pair<std::uintptr_t, std::uintptr_t> extent(const Array& array) {
 // NumPy's array of the same memory, of which nothing is read.
 py::array memory_of(const Array& array) {
   std::vector<py::ssize_t> strides;
-  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) strides.push_back(array.strides(axis));
-  return py::array(py::dtype("V" + std::to_string(array.itemsize())),
-                   std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()), strides,
+  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+    strides.push_back(array.strides(axis) * array.itemsize());
+  }
+  return py::array(py::dtype("V" + std::to_string(array.itemsize())), array.shape(), strides,
                    array.data(), array.object());
 }
 
@@ -54,8 +56,8 @@ FlagType require_flag_type(const Argument& argument, const Array& array) {
                       arrays::dtype_text(array) + "; cast it to bool");
 }
 
-// A call has no more of them.
-constexpr std::size_t kMostArrays = 12;
+// A call seldom has more of them.
+constexpr std::size_t kUsualArrays = 8;
 
 // Results of this many bytes, which may be written past the caches, start on a cache line.
 constexpr py::ssize_t kAlignFrom = 1 << 20;
@@ -81,7 +83,7 @@ Frame::Frame(const char* function, const Array& rewards, py::ssize_t time_axis)
   const py::ssize_t stride_t = std::abs(rewards.strides(time_axis_));
   batch_major_ =
       column_axis_ >= 0 && stride_t > 0 && stride_t < std::abs(rewards.strides(column_axis_));
-  seen_.reserve(kMostArrays);
+  seen_.reserve(kUsualArrays);
 }
 
 void Frame::require_like(const Argument& argument, const Array& array, py::ssize_t more) const {
@@ -96,10 +98,9 @@ void Frame::require_like(const Argument& argument, const Array& array, py::ssize
 }
 
 py::ssize_t Frame::require_column(const Argument& argument, const Array& array) const {
+  const py::ssize_t size = array.size();
   py::ssize_t axis = -1;
-  py::ssize_t size = 1;
-  for (py::ssize_t k = 0; k < array.ndim(); ++k) {
-    size *= array.shape(k);
+  for (py::ssize_t k = 0; k < std::min(array.ndim(), rewards_.ndim()); ++k) {
     if (array.shape(k) != 1 || axis < 0) axis = k;
   }
   const bool one_axis = axis < 0 || array.shape(axis) == size;
@@ -123,7 +124,7 @@ void Frame::refuse_scalar(const Argument& argument) const {
 FlagView Frame::flags(const char* name, const Given& given) {
   if (given.is_none()) return {};
   const Argument argument{function_, name};
-  const Array array = argument.array(given);
+  const Array& array = argument.array(given);
   const FlagType type = require_flag_type(argument, array);
   require_like(argument, array, 0);
   note(array);
@@ -140,7 +141,7 @@ FlagView Frame::flags_per_column(const char* name, const Given& given, std::uint
     scalar = argument.number(given) != 0;
     return {&scalar, 0, 0, FlagType::kByte};
   }
-  const Array array = argument.array(given);
+  const Array& array = argument.array(given);
   const FlagType type = require_flag_type(argument, array);
   const py::ssize_t axis = require_column(argument, array);
   note(array);
@@ -149,7 +150,7 @@ FlagView Frame::flags_per_column(const char* name, const Given& given, std::uint
 
 py::array Frame::make_output(const py::dtype& dtype) const {
   const py::ssize_t ndim = rewards_.ndim();
-  std::vector<py::ssize_t> shape(rewards_.shape(), rewards_.shape() + ndim);
+  const std::vector<py::ssize_t> shape = rewards_.shape();
   const py::ssize_t item = dtype.itemsize();
   std::vector<py::ssize_t> strides(static_cast<std::size_t>(ndim), item);
   // The axis whose neighbours lie side by side is the same as in the rewards.

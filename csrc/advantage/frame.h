@@ -55,7 +55,7 @@ class Frame {
   template <typename T>
   View2<const T> like(const char* name, const Given& given) {
     const Argument argument{function_, name};
-    const Array array = numbers<T>(argument, given);
+    const Array& array = numbers<T>(argument, given);
     require_like(argument, array, 0);
     return view<const T>(argument, array);
   }
@@ -64,7 +64,7 @@ class Frame {
   template <typename T>
   View2<const T> values(const Given& given, bool& has_last) {
     const Argument argument{function_, "values"};
-    const Array array = numbers<T>(argument, given);
+    const Array& array = numbers<T>(argument, given);
     has_last = array.ndim() > time_axis_ && array.shape(time_axis_) == steps_ + 1;
     require_like(argument, array, has_last ? 1 : 0);
     return view<const T>(argument, array);
@@ -80,7 +80,7 @@ class Frame {
       scalar = static_cast<T>(argument.number(given));
       return {&scalar, 0, 0};
     }
-    const Array array = numbers<T>(argument, given);
+    const Array& array = numbers<T>(argument, given);
     const py::ssize_t axis = require_column(argument, array);
     note(array);
     return {static_cast<const T*>(array.data()), 0, axis < 0 ? 0 : argument.stride(array, axis)};
@@ -100,7 +100,7 @@ class Frame {
       given = Given(make_output(py::dtype::of<T>()));
       return view<T>(argument, given.array());
     }
-    const Array array = argument.array(given);
+    const Array& array = argument.array(given);
     argument.require_output_dtype<T>(array, "rewards");
     require_like(argument, array, 0);
     argument.require_writable(array);
@@ -111,8 +111,8 @@ class Frame {
 
  private:
   template <typename T>
-  Array numbers(const Argument& argument, const Given& given) const {
-    Array array = argument.array(given);
+  const Array& numbers(const Argument& argument, const Given& given) const {
+    const Array& array = argument.array(given);
     argument.require_dtype<T>(array, "rewards");
     return array;
   }

@@ -36,13 +36,12 @@ py::tuple gae(Run&& run, const Given& rewards, const Given& values, const Given&
               const Given& gae_lambda, const Options& options, const Given& time_axis,
               const Given& out, const Given& exact) {
   const char* function = "gae";
-  const Array array = require_rewards(function, rewards);
+  const Array& array = require_rewards(function, rewards);
   Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
   const bool serial = Argument{function, "exact"}.boolean(exact);
   Argument{function, "values"}.array(values);
   Pair results(run, function, "(advantages, returns)", out);
-  const Lambdas lambdas =
-      run.lambdas({function, "gae_lambda"}, gae_lambda, frame.columns(), "(one per environment)");
+  const Lambdas lambdas = run.lambdas(frame, gae_lambda, frame.columns(), "(one per environment)");
   with_type(array, [&](auto number) {
     using T = decltype(number);
     TransitionCall<GaeArguments<T>> call(frame, rewards, values, gamma, lambdas, options);
@@ -58,12 +57,11 @@ py::object lambda_returns(Run&& run, const Given& rewards, const Given& values, 
                           const Given& gae_lambda, const Options& options, const Given& time_axis,
                           Given out, const Given& exact) {
   const char* function = "lambda_returns";
-  const Array array = require_rewards(function, rewards);
+  const Array& array = require_rewards(function, rewards);
   Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
   const bool serial = Argument{function, "exact"}.boolean(exact);
   Argument{function, "values"}.array(values);
-  const Lambdas lambdas =
-      run.lambdas({function, "gae_lambda"}, gae_lambda, frame.columns(), "(one per environment)");
+  const Lambdas lambdas = run.lambdas(frame, gae_lambda, frame.columns(), "(one per environment)");
   with_type(array, [&](auto number) {
     using T = decltype(number);
     TransitionCall<GaeArguments<T>> call(frame, rewards, values, gamma, lambdas, options);
@@ -79,7 +77,7 @@ py::object discounted_returns(Run&& run, const Given& rewards, const Given& gamm
                               const Options& options, const Given& time_axis, Given out,
                               const Given& exact) {
   const char* function = "discounted_returns";
-  const Array array = require_rewards(function, rewards);
+  const Array& array = require_rewards(function, rewards);
   Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
   const bool serial = Argument{function, "exact"}.boolean(exact);
   with_type(array, [&](auto number) {
@@ -98,13 +96,12 @@ py::tuple vtrace(Run&& run, const Given& rewards, const Given& values, const Giv
                  const Given& c_clip, const Given& pg_rho_clip, const Options& options,
                  const Given& time_axis, const Given& out, const Given& exact) {
   const char* function = "vtrace";
-  const Array array = require_rewards(function, rewards);
+  const Array& array = require_rewards(function, rewards);
   Frame frame(function, array, Argument{function, "time_axis"}.integer(time_axis));
   const bool serial = Argument{function, "exact"}.boolean(exact);
   Argument{function, "values"}.array(values);
   Pair results(run, function, "(vs, pg_advantages)", out);
-  const Lambdas lambdas =
-      run.lambdas({function, "gae_lambda"}, gae_lambda, frame.columns(), "(one per environment)");
+  const Lambdas lambdas = run.lambdas(frame, gae_lambda, frame.columns(), "(one per environment)");
   with_type(array, [&](auto number) {
     using T = decltype(number);
     TransitionCall<VtraceArguments<T>> call(frame, rewards, values, gamma, lambdas, options);
@@ -127,7 +124,7 @@ py::tuple token_gae(Run&& run, const Given& rewards, const Given& values, const 
                     const Given& bootstrap, const Given& cu_seqlens, const Given& out,
                     const Given& exact) {
   const char* function = "token_gae";
-  const Array array = require_rewards(function, rewards);
+  const Array& array = require_rewards(function, rewards);
   const bool packed = !cu_seqlens.is_none();
   if (array.ndim() != (packed ? 1 : 2)) {
     Argument{function, "rewards"}.value_error(
@@ -148,12 +145,11 @@ py::tuple token_gae(Run&& run, const Given& rewards, const Given& values, const 
   py::ssize_t rows = frame.columns();
   if (packed) {
     const Argument argument{function, "cu_seqlens"};
-    const Array boundaries = require_boundaries(argument, cu_seqlens);
-    starts = run.starts(argument, boundaries, frame.steps());
+    const Array& boundaries = require_boundaries(argument, cu_seqlens);
+    starts = run.starts(frame, argument, boundaries);
     rows = boundaries.shape(0) - 1;
   }
-  const Lambdas lambdas =
-      run.lambdas({function, "gae_lambda"}, gae_lambda, rows, "(one per sequence)");
+  const Lambdas lambdas = run.lambdas(frame, gae_lambda, rows, "(one per sequence)");
   Pair results(run, function, "(advantages, returns)", out);
   with_type(array, [&](auto number) {
     using T = decltype(number);

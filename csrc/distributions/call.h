@@ -12,7 +12,7 @@ namespace ppo {
 template <typename T>
 MutableActions<T> read_output_actions(const DistributionArgument& dist, const Given& given) {
   const Argument argument{dist.function, "actions"};
-  const Array array = argument.array(given);
+  const Array& array = argument.array(given);
   argument.require_writable(array);
   MutableActions<T> actions;
   if (dist.has_discrete_actions()) {
@@ -39,7 +39,7 @@ template <typename T>
 View1<T> read_output_column(const DistributionArgument& dist, const char* name,
                             const Given& given) {
   const Argument argument{dist.function, name};
-  const Array array = argument.array(given);
+  const Array& array = argument.array(given);
   const std::string like = dist.first_name();
   argument.require_output_dtype<T>(array, like.c_str());
   argument.require_shape(array, {dist.batch()}, "(one per row of logits)");
@@ -52,14 +52,14 @@ StateNoise<T> read_noise(const DistributionArgument& dist, const std::vector<Giv
   StateNoise<T> noise;
   if (parts.empty()) return noise;
   const Argument latent_argument{dist.function, "latent"};
-  const Array latent = latent_argument.array(parts[0]);
+  const Array& latent = latent_argument.array(parts[0]);
   latent_argument.require_dtype<T>(latent, "mean");
   if (latent.ndim() != 2 || latent.shape(0) != dist.batch()) {
     latent_argument.value_error("must have shape (" + std::to_string(dist.batch()) + ", L), got " +
                                 arrays::shape_text(latent));
   }
   const Argument std_argument{dist.function, "log_std"};
-  const Array log_std = std_argument.array(parts[1]);
+  const Array& log_std = std_argument.array(parts[1]);
   std_argument.require_dtype<T>(log_std, "mean");
   std_argument.require_shape(log_std, {latent.shape(1), dist.dims()}, "like latent and mean");
   noise.size = latent.shape(1);

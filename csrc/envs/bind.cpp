@@ -75,9 +75,9 @@ class ArrayRing {
 // Copies actions of integer type T into the engine's slots; returns the first one out of range, or
 // -1.
 template <typename T>
-std::ptrdiff_t copy_actions(const Array& from, std::ptrdiff_t stride, std::int64_t count,
+std::ptrdiff_t copy_actions(const View1<const T>& from, std::int64_t count,
                             std::span<std::int32_t> to) {
-  const T* data = static_cast<const T*>(from.data());
+  const T* data = from.data;
   const auto last = static_cast<std::uint64_t>(count - 1);
   // The top bit of an action below 0, and of last less an action above it. Without a branch or a
   // comparison, so that the loop is one of vectors.
@@ -89,24 +89,21 @@ std::ptrdiff_t copy_actions(const Array& from, std::ptrdiff_t stride, std::int64
       wrong |= action | (last - action);
     }
   };
-  stride == 1 ? copy(1) : copy(stride);
+  from.stride == 1 ? copy(1) : copy(from.stride);
   if (wrong >> 63 == 0) return -1;
   std::ptrdiff_t i = 0;
-  while (static_cast<std::uint64_t>(data[i * stride]) <= last) ++i;
+  while (static_cast<std::uint64_t>(from[i]) <= last) ++i;
   return i;
 }
 
 // The same for floats, of which only NaN is refused.
 template <typename T>
-std::ptrdiff_t copy_floats(const Array& from, std::ptrdiff_t stride_env,
-                           std::ptrdiff_t stride_element, std::ptrdiff_t elements,
+std::ptrdiff_t copy_floats(const View2<const T>& from, std::ptrdiff_t elements,
                            std::span<float> to) {
-  const T* data = static_cast<const T*>(from.data());
   bool valid = true;
   for (std::size_t k = 0; k < to.size(); ++k) {
-    const auto i = static_cast<std::ptrdiff_t>(k) / elements;
-    const auto j = static_cast<std::ptrdiff_t>(k) % elements;
-    to[k] = static_cast<float>(data[i * stride_env + j * stride_element]);
+    const auto i = static_cast<std::ptrdiff_t>(k);
+    to[k] = static_cast<float>(from(i / elements, i % elements));
     valid &= to[k] == to[k];
   }
   if (valid) return -1;
@@ -490,19 +487,18 @@ class PyVectorEnv : public HeldVectorEnv {
   void load_indices(const Argument& argument, const py::array& given) {
     const Array array = given;
     argument.require_shape(array, {env_.num_envs()}, "(one action per environment)");
-    const std::ptrdiff_t stride = argument.stride(array, 0);
     const std::int64_t count = env_.table().num_actions;
     const std::span<std::int32_t> slots = env_.discrete_actions();
     std::ptrdiff_t bad;
     if (array.holds<std::int64_t>()) {
-      bad = copy_actions<std::int64_t>(array, stride, count, slots);
+      bad = copy_actions(argument.view1<std::int64_t>(array), count, slots);
     } else if (array.holds<std::int32_t>()) {
-      bad = copy_actions<std::int32_t>(array, stride, count, slots);
+      bad = copy_actions(argument.view1<std::int32_t>(array), count, slots);
     } else if (array.holds<std::uint8_t>()) {
-      bad = copy_actions<std::uint8_t>(array, stride, count, slots);
+      bad = copy_actions(argument.view1<std::uint8_t>(array), count, slots);
     } else if (given.dtype().kind() == 'i' || given.dtype().kind() == 'u') {
       const py::array wide = py::array_t<std::int64_t, py::array::forcecast>::ensure(given);
-      bad = copy_actions<std::int64_t>(wide, argument.stride(wide, 0), count, slots);
+      bad = copy_actions(argument.view1<std::int64_t>(wide), count, slots);
     } else {
       argument.type_error("must be integers, got " + arrays::dtype_text(array) +
                           "; cast with actions.astype(np.int64)");
@@ -518,14 +514,12 @@ class PyVectorEnv : public HeldVectorEnv {
   void load_floats(const Argument& argument, const Array& array) {
     const std::ptrdiff_t size = env_.table().action_size;
     argument.require_shape(array, {env_.num_envs(), size}, "(environments, action elements)");
-    const std::ptrdiff_t rows = argument.stride(array, 0);
-    const std::ptrdiff_t columns = argument.stride(array, 1);
     const std::span<float> slots = env_.continuous_actions();
     std::ptrdiff_t bad;
     if (array.holds<float>()) {
-      bad = copy_floats<float>(array, rows, columns, size, slots);
+      bad = copy_floats(argument.view2<float>(array), size, slots);
     } else if (array.holds<double>()) {
-      bad = copy_floats<double>(array, rows, columns, size, slots);
+      bad = copy_floats(argument.view2<double>(array), size, slots);
     } else {
       argument.type_error("must be float32 or float64, got " + arrays::dtype_text(array) +
                           "; cast with actions.astype(np.float32)");
@@ -544,15 +538,18 @@ class PyVectorEnv : public HeldVectorEnv {
                           arrays::dtype_text(array));
     }
     const std::vector<py::ssize_t> shape = rows_shape(env_.table(), env_.num_envs());
-    argument.require_shape(array, shape, "");
+    const auto rows = py::reinterpret_borrow<py::array>(object);  // which may have many axes
+    if (!std::equal(shape.begin(), shape.end(), rows.shape(), rows.shape() + rows.ndim())) {
+      argument.refuse_shape(array, shape, "");
+    }
     argument.require_writable(array);
     stride = argument.stride(array, 0);
-    std::ptrdiff_t expected = 1;
-    for (py::ssize_t axis = array.ndim() - 1; axis > 0; --axis) {
-      if (array.shape(axis) > 1 && argument.stride(array, axis) != expected) {
+    py::ssize_t expected = rows.itemsize();
+    for (py::ssize_t axis = rows.ndim() - 1; axis > 0; --axis) {
+      if (rows.shape(axis) > 1 && rows.strides(axis) != expected) {
         argument.value_error("must have contiguous rows (only the first axis may have a stride)");
       }
-      expected *= array.shape(axis);
+      expected *= rows.shape(axis);
     }
     return array.mutable_data();
   }

@@ -32,7 +32,7 @@ void require_contiguous(const Argument& argument, const Array& array) {
 template <typename T>
 T* per_env(const char* name, const Given& given, std::ptrdiff_t num_envs) {
   const Argument argument{kStep, name};
-  const Array array = argument.array(given);
+  const Array& array = argument.array(given);
   argument.require_output_dtype<T>(array, "the environment");
   argument.require_shape(array, {num_envs}, "(one per environment)");
   require_contiguous(argument, array);
@@ -42,7 +42,7 @@ T* per_env(const char* name, const Given& given, std::ptrdiff_t num_envs) {
 void* observations(const char* name, const Given& given, const EnvTable& env,
                    std::ptrdiff_t num_envs) {
   const Argument argument{kStep, name};
-  const Array array = argument.array(given);
+  const Array& array = argument.array(given);
   if (!has_type(array, env.obs_type)) {
     argument.type_error("must have the dtype of the observations, got " +
                         arrays::dtype_text(array));
@@ -58,7 +58,7 @@ void* observations(const char* name, const Given& given, const EnvTable& env,
 std::pair<const void*, ActionType> read_actions(const Given& given, const EnvTable& env,
                                                 std::ptrdiff_t num_envs) {
   const Argument argument{kStep, "actions"};
-  const Array array = argument.array(given);
+  const Array& array = argument.array(given);
   require_contiguous(argument, array);
   if (env.num_actions > 0) {
     argument.require_shape(array, {num_envs}, "(one per environment)");

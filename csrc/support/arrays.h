@@ -24,19 +24,9 @@ inline std::string describe(const py::handle& object) {
   return py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>();
 }
 
-// A shape as Python writes it.
-template <typename Shape>
-std::string shape_text_of(const Shape& shape) {
-  std::string text = "(";
-  for (py::ssize_t size : shape) {
-    if (text.back() != '(') text += ", ";
-    text += std::to_string(size);
-  }
-  return text + (shape.size() == 1 ? ",)" : ")");
-}
-
 inline std::string shape_text(const Array& array) {
-  return shape_text_of(std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()));
+  const py::list shape(array.object().attr("shape"));
+  return py::str(py::tuple(shape)).cast<std::string>();
 }
 
 // "float32", of torch's float32 too.
@@ -59,7 +49,7 @@ struct Argument {
     throw py::value_error(start() + " " + rest);
   }
 
-  Array array(const Given& given) const {
+  const Array& array(const Given& given) const {
     const py::object& object = given.object();
     if (!given.is_array()) {
       type_error("must be a NumPy array, got " + describe(object) + "; wrap it in np.asarray(...)");
@@ -72,9 +62,10 @@ struct Argument {
     }
     return given.array();
   }
+  Array array(Given&& given) const { return array(static_cast<const Given&>(given)); }
 
   // As `array`, for what may not be left out.
-  Array required(const Given& given) const {
+  const Array& required(const Given& given) const {
     if (given.is_none()) type_error("is missing, got None");
     return array(given);
   }
@@ -101,8 +92,16 @@ struct Argument {
     bool equal = array.ndim() == static_cast<py::ssize_t>(shape.size());
     py::ssize_t axis = 0;
     for (py::ssize_t size : shape) equal = equal && array.shape(axis++) == size;
-    if (equal) return;
-    std::string text = "must have shape " + shape_text_of(shape);
+    if (!equal) refuse_shape(array, shape, like);
+  }
+  template <typename Shape>
+  [[noreturn]] void refuse_shape(const Array& array, const Shape& shape, const char* like) const {
+    std::string text = "must have shape (";
+    for (py::ssize_t size : shape) {
+      if (text.back() != '(') text += ", ";
+      text += std::to_string(size);
+    }
+    text += shape.size() == 1 ? ",)" : ")";
     if (*like) text.append(" ").append(like);
     value_error(text.append(", got ").append(shape_text(array)));
   }
@@ -154,13 +153,10 @@ struct Argument {
 
   // Elements between neighbours along an axis.
   std::ptrdiff_t stride(const Array& array, py::ssize_t axis) const {
-    const py::ssize_t bytes = array.strides(axis);
-    const py::ssize_t item = array.itemsize();
-    if (bytes % item != 0 ||
-        reinterpret_cast<std::uintptr_t>(array.data()) % static_cast<std::uintptr_t>(item) != 0) {
+    if (!array.is_aligned()) {
       value_error("is not aligned to its items; copy it with " + std::string(name) + ".copy()");
     }
-    return bytes / item;
+    return array.strides(axis);
   }
 
   template <typename T>

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "support/given.h"
@@ -72,7 +71,6 @@ class DeviceTensors {
   }
 
   Array array(const py::handle& object) {
-    static_assert(std::is_same_v<std::int64_t, py::ssize_t>, "DLPack's shapes are NumPy's");
     const tensors::dlpack::Tensor tensor = tensors::tensor_of(api_, object);
     if (tensor.device_type != PPO_DEVICE_TYPE) throw py::type_error("a tensor is not on the GPU");
     if (device_ >= 0 && tensor.device_id != device_) {
@@ -90,22 +88,20 @@ class DeviceTensors {
   CurrentStream stream() const { return CurrentStream(api_, device_); }
 
  private:
-  // As NumPy names it. Half precision and complex numbers are refused.
+  // As NumPy names it; none for what NumPy does not have, such as bfloat16.
   static char kind_of(const tensors::dlpack::Tensor& tensor) {
     using namespace tensors::dlpack;
-    const bool is_float = tensor.type_code == kFloat && tensor.type_bits >= 32;
-    if (tensor.type_lanes == 1) {
-      if (is_float) return 'f';
-      if (tensor.type_code == kBool) return 'b';
-      if (tensor.type_code == kInt) return 'i';
-      if (tensor.type_code == kUint) return 'u';
-    }
-    throw py::type_error("a tensor is neither of float32, float64, integers nor bool");
+    if (tensor.type_lanes != 1) return '\0';
+    if (tensor.type_code == kFloat) return 'f';
+    if (tensor.type_code == kBool) return 'b';
+    if (tensor.type_code == kInt) return 'i';
+    if (tensor.type_code == kUint) return 'u';
+    return '\0';
   }
 
   const tensors::dlpack::ExchangeApi& api_;
   std::int32_t device_ = -1;
-  const PyTypeObject* type_ = nullptr;
+  const PyTypeObject* type_ = nullptr;  // of the last tensor
 };
 
 // Where the elements of a tensor are; null for None.

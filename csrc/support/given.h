@@ -6,6 +6,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <bit>
+#include <cstddef>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -14,66 +17,54 @@ namespace ppo::arrays {
 
 namespace py = pybind11;
 
-// Where the elements of an array are, of which type and in which shape. It owns nothing.
+// Axes that an array's description has; of an array of more, only the number of axes is known.
+inline constexpr py::ssize_t kMostAxes = 3;
+
+// Where the elements of an array are, of which type and in which shape, as it was when it came. It owns nothing.
 class Array {
  public:
   Array() = default;
 
-  // NumPy's.
+  // NumPy's, whose strides are counted in bytes.
   Array(const py::array& array)
-      : object_(array),
-        data_(array.data()),
-        ndim_(array.ndim()),
-        shape_(array.shape()),
-        strides_(array.strides()),
-        writable_(array.writeable()) {
+      : object_(array), data_(array.data()), writable_(array.writeable()) {
     const py::dtype dtype = array.dtype();
-    itemsize_ = dtype.itemsize();
+    itemsize_ = static_cast<int>(dtype.itemsize());
     if (dtype.byteorder() != '>') kind_ = dtype.kind();
+    const auto item = static_cast<unsigned>(itemsize_);
+    aligned_ = std::has_single_bit(item) && reinterpret_cast<std::uintptr_t>(data_) % item == 0;
+    const int shift = std::countr_zero(item);
+    const py::ssize_t* bytes = array.strides();
+    set_axes(array.ndim(), array.shape(), [&](py::ssize_t axis) {
+      aligned_ = aligned_ && (bytes[axis] & (item - 1)) == 0;
+      return bytes[axis] >> shift;
+    });
   }
 
-  // A tensor's memory on a device, of which nothing may be read here. Strides are counted in elements.
-  Array(const py::handle& tensor, char kind, py::ssize_t itemsize, const void* data,
-        py::ssize_t ndim, const py::ssize_t* shape, const py::ssize_t* strides)
+  // A tensor's memory on a device, of which nothing may be read here.
+  Array(const py::handle& tensor, char kind, int itemsize, const void* data, py::ssize_t ndim,
+        const std::int64_t* shape, const std::int64_t* strides)
       : object_(tensor),
-        data_(data),
-        ndim_(ndim),
-        shape_(shape),
-        strides_(strides),
-        stride_bytes_(itemsize),
+        data_(data != nullptr ? data : &kNothing),
         itemsize_(itemsize),
         kind_(kind),
-        on_device_(true) {}
+        on_device_(true) {
+    set_axes(ndim, shape, [&](py::ssize_t axis) { return strides[axis]; });
+  }
 
   py::handle object() const { return object_; }
-  const void* data() const { return data_; }
+  const void* data() const { return data_; }  // never null: that stands for an absent argument
   void* mutable_data() const { return const_cast<void*>(data_); }
   py::ssize_t ndim() const { return ndim_; }
   py::ssize_t shape(py::ssize_t axis) const { return shape_[axis]; }
-  const py::ssize_t* shape() const { return shape_; }
-  py::ssize_t strides(py::ssize_t axis) const { return strides_[axis] * stride_bytes_; }  // bytes
+  std::ptrdiff_t strides(py::ssize_t axis) const { return strides_[axis]; }  // in items
+  std::vector<py::ssize_t> shape() const { return {shape_, shape_ + ndim_}; }
+  py::ssize_t size() const { return size_; }
   py::ssize_t itemsize() const { return itemsize_; }
+  bool is_aligned() const { return aligned_; }        // to its items, as are strides
+  bool is_contiguous() const { return contiguous_; }  // in the order of C, without gaps
   bool writable() const { return writable_; }
   bool on_device() const { return on_device_; }
-
-  py::ssize_t size() const {
-    py::ssize_t product = 1;
-    for (py::ssize_t axis = 0; axis < ndim_; ++axis) product *= shape_[axis];
-    return product;
-  }
-
-  // In the order of C, without gaps.
-  bool is_contiguous() const {
-    py::ssize_t expected = itemsize_;
-    bool result = true;
-    for (py::ssize_t axis = ndim_ - 1; axis >= 0; --axis) {
-      if (shape_[axis] == 0) return true;
-      if (shape_[axis] == 1) continue;
-      result = result && strides(axis) == expected;
-      expected *= shape_[axis];
-    }
-    return result;
-  }
 
   // Whether the items are native T, by kind and size (int64 has two type numbers on Linux).
   template <typename T>
@@ -86,14 +77,33 @@ class Array {
   }
 
  private:
+  // Copies: NumPy's could be freed by whoever gives the array another shape.
+  template <typename Size, typename Stride>
+  void set_axes(py::ssize_t ndim, const Size* shape, const Stride& stride_of) {
+    ndim_ = static_cast<int>(ndim);
+    for (py::ssize_t axis = ndim - 1; axis >= 0; --axis) {
+      const std::ptrdiff_t stride = stride_of(axis);
+      contiguous_ = contiguous_ && (shape[axis] == 1 || stride == size_);
+      size_ *= shape[axis];
+      if (axis >= kMostAxes) continue;
+      shape_[axis] = shape[axis];
+      strides_[axis] = stride;
+    }
+    contiguous_ = contiguous_ || size_ == 0;
+  }
+
+  alignas(64) static constexpr char kNothing = 0;  // where a tensor without elements is
+
   py::handle object_;
   const void* data_ = nullptr;
-  py::ssize_t ndim_ = 0;
-  const py::ssize_t* shape_ = nullptr;
-  const py::ssize_t* strides_ = nullptr;
-  py::ssize_t stride_bytes_ = 1;
-  py::ssize_t itemsize_ = 1;
-  char kind_ = '\0';  // as NumPy names it; none for items of another byte order
+  py::ssize_t size_ = 1;
+  py::ssize_t shape_[kMostAxes];
+  std::ptrdiff_t strides_[kMostAxes];
+  int ndim_ = 0;
+  int itemsize_ = 1;
+  char kind_ = '\0';  // as NumPy names it; none where kernels take no such items
+  bool aligned_ = true;
+  bool contiguous_ = true;
   bool writable_ = true;
   bool on_device_ = false;
 };

@@ -83,9 +83,28 @@ inline py::dtype dtype_of(const dlpack::Tensor& tensor) {
   throw py::type_error("a tensor is neither float32, float64, int8, uint8, int32, int64 nor bool");
 }
 
+// Whether elements lie two by two, as the imaginary parts of complex numbers do: of their conjugates, torch keeps the
+// sign apart, and the exchange API says nothing of it.
+inline bool lies_two_by_two(const dlpack::Tensor& tensor) {
+  bool has_axes = false;
+  for (std::int32_t axis = 0; axis < tensor.ndim; ++axis) {
+    if (tensor.shape[axis] < 2) continue;
+    if (tensor.strides[axis] % 2 != 0) return false;
+    has_axes = true;
+  }
+  return has_axes;
+}
+
 inline dlpack::Tensor tensor_of(const dlpack::ExchangeApi& api, const py::handle& object) {
   dlpack::Tensor tensor;
-  if (api.tensor_from_object(object.ptr(), &tensor) != 0) throw py::error_already_set();
+  if (api.tensor_from_object(object.ptr(), &tensor) != 0) {
+    const py::error_already_set error;
+    if (py::hasattr(object, "__dlpack_c_exchange_api__")) throw error;
+    throw py::type_error("must be a tensor, got " + std::string(Py_TYPE(object.ptr())->tp_name));
+  }
+  if (lies_two_by_two(tensor) && py::cast<bool>(object.attr("is_neg")())) {
+    throw py::type_error("a tensor has its negative bit set; pass tensor.resolve_neg()");
+  }
   return tensor;
 }
 

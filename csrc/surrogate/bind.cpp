@@ -30,8 +30,7 @@ namespace {
 template <typename T>
 py::list run(const LossArguments& from, const LossPolicy& policy) {
   LossCall<T> call = read_call<T>(from, policy);
-  std::vector<py::ssize_t> first_shape(policy.first.shape(),
-                                       policy.first.shape() + policy.first.ndim());
+  const std::vector<py::ssize_t> first_shape = policy.first.shape();
   const auto output = [](bool wanted, const std::vector<py::ssize_t>& shape, T*& data) {
     if (!wanted) return py::object(py::none());
     py::array_t<T> array(shape);

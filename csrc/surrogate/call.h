@@ -63,7 +63,7 @@ void read_columns(const LossArguments& from, const char* like, LossCall<T>& call
   call.weights = optional("weights", from.weights);
   if (!from.mask.is_none()) {
     const Argument argument{from.function, "mask"};
-    const Array array = argument.array(from.mask);
+    const Array& array = argument.array(from.mask);
     argument.require_bool(array);
     argument.require_shape(array, {call.batch}, "(one per sample)");
     call.mask = argument.view1<bool>(array);
