@@ -410,15 +410,14 @@ def test_a_negative_bit(device):
     assert ppo_fast.gae(**call | {"values": call["values"].resolve_neg()})
 
 
-def test_out_that_is_gae_lambda(device):
-    call = {
-        k: x.double() if k != "terminated" else x
-        for k, x in plain_call(device).items()
-        if isinstance(x, torch.Tensor)
-    }
-    out = (torch.full((6, 5), 0.9, dtype=torch.float64, device=device), call["rewards"].clone())
+@pytest.mark.parametrize("num_envs", [1, 5])
+def test_out_that_is_gae_lambda(num_envs, device):
+    x = torch.zeros(6, num_envs, dtype=torch.float64, device=device)
+    out = (torch.full_like(x, 0.9), x.clone())
+    call = {"rewards": x, "values": x, "last_values": x[0], "terminated": x != 0, "gamma": 0.9}
+    gae_lambda = out[0][0] if num_envs > 1 else out[0][0, 0]
     with pytest.raises(ValueError, match=r"^gae: out\[0\] must not share memory"):
-        ppo_fast.gae(**call, gamma=0.9, gae_lambda=out[0][0], out=out)
+        ppo_fast.gae(**call, gae_lambda=gae_lambda, out=out)
 
 
 def test_out_that_is_an_input(device):

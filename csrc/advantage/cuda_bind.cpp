@@ -49,8 +49,8 @@ class RunOnDevice {
       return result;
     }
     argument.is_float32(gae_lambda.array());
-    Given each = gae_lambda;
-    if (each.array().ndim() == 0) each = given(each.object().attr("expand")(columns));
+    const bool is_one = gae_lambda.array().ndim() == 0;
+    const Given each = is_one ? made(gae_lambda.object().attr("expand")(columns)) : gae_lambda;
     argument.require_shape(each.array(), {columns}, per);
     result.each = items<double>(frame, each.array(), "double");
     return result;
@@ -64,8 +64,13 @@ class RunOnDevice {
       frame.note(array);
       return static_cast<const T*>(array.data());
     }
-    converted_.push_back(given(array.object().attr(method)().attr("contiguous")()));
-    return static_cast<const T*>(converted_.back().array().data());
+    const Given converted = made(array.object().attr(method)().attr("contiguous")());
+    return static_cast<const T*>(converted.array().data());
+  }
+
+  Given made(const py::object& tensor) {
+    made_.push_back(given(tensor));
+    return made_.back();
   }
 
   template <typename Arguments>
@@ -82,7 +87,7 @@ class RunOnDevice {
 
   DeviceTensors& tensors_;
   py::object rewards_;
-  std::vector<Given> converted_;  // held until the kernels are on the stream
+  std::vector<Given> made_;  // tensors that are held until the kernels are on the stream
 };
 
 // Refuses what is no tensor of the library of the first argument, and what it would have to differentiate.
