@@ -18,8 +18,21 @@ constexpr std::ptrdiff_t kPart = 65536;  // steps of a long row that one thread 
 
 // What a stretch of time does to what is carried into it: A_first = b + c A_after.
 struct Summary {
-  double b;
-  double c;
+  using Carried = double;
+  double b = 0;
+  double c = 1;
+};
+
+// The same of tokens, past which goes A and beside it the value of the next token that counts:
+// A_first = advantage.b + advantage.c A_after + d V_after, V_first = value.b + value.c V_after.
+struct TokenSummary {
+  struct Carried {
+    double advantage = 0;
+    double value = 0;
+  };
+  Summary advantage;
+  Summary value;
+  double d = 0;
 };
 
 // Flags as people store them: bytes, or numbers; anything but 0 counts as set.
@@ -77,6 +90,7 @@ struct Transitions {
 template <typename T>
 struct GaeArguments : Transitions<T> {
   using Value = T;
+  using HandedOn = Summary;
   View2<T> advantages;  // out; may be null
   View2<T> returns;     // out; may be null
 };
@@ -84,6 +98,7 @@ struct GaeArguments : Transitions<T> {
 template <typename T>
 struct VtraceArguments : Transitions<T> {
   using Value = T;
+  using HandedOn = Summary;
   View2<const T> log_rhos;
   View2<const T> next_values;  // values one row later, of t < T - 1
   View2<const T> no_values;    // and of t = T - 1: null
@@ -99,6 +114,7 @@ struct VtraceArguments : Transitions<T> {
 template <typename T>
 struct TokenArguments {
   using Value = T;
+  using HandedOn = TokenSummary;
   std::ptrdiff_t num_steps = 0;    // L, or the longest sequence
   std::ptrdiff_t num_columns = 0;  // B
   View2<const T> rewards;

@@ -29,99 +29,48 @@ cudaError_t run(const Cut& cut, std::size_t bytes, cudaStream_t stream, const Pa
 template <typename Elements, bool kRows>
 struct Summarize {
   static constexpr int kWarps = Elements::template kWarps<kRows>;
-  typename Elements::Arguments arguments;
-  Summary* summaries;
+  using Arguments = typename Elements::Arguments;
+  Arguments arguments;
+  typename Arguments::HandedOn* parts;
 
   template <typename Block>
   PPO_HD void operator()(const Cut& cut, const Share& share, const Block& block) const {
-    summarize<Elements, kRows>(arguments, cut, share, block, summaries);
+    summarize<Elements, kRows>(arguments, cut, share, block, parts);
   }
 };
 
 template <typename Elements, bool kRows>
 struct Compute {
   static constexpr int kWarps = Elements::template kWarps<kRows>;
-  typename Elements::Arguments arguments;
-  const Summary* summaries;
+  using Arguments = typename Elements::Arguments;
+  Arguments arguments;
+  const typename Arguments::HandedOn* parts;
 
   template <typename Block>
   PPO_HD void operator()(const Cut& cut, const Share& share, const Block& block) const {
-    compute<Elements, kRows>(arguments, cut, share, block, summaries);
+    compute<Elements, kRows>(arguments, cut, share, block, parts);
   }
 };
 
 template <typename Elements, bool kRows>
-cudaError_t run_passes(const typename Elements::Arguments& a, const Cut& cut, Summary* summaries,
+cudaError_t run_passes(const typename Elements::Arguments& a, const Cut& cut, void* scratch,
                        cudaStream_t stream) {
-  const std::size_t bytes = Carries<kRows, Block>::bytes(cut);
+  using Stretch = typename Elements::Arguments::HandedOn;
+  if (cut.num_steps == 0 || cut.num_columns == 0) return cudaSuccess;
+  auto* parts = static_cast<Stretch*>(scratch);
+  const std::size_t bytes = Carries<kRows, Stretch, Block>::bytes(cut);
   if (cut.parts > 1) {
-    const auto error = run(cut, bytes, stream, Summarize<Elements, kRows>{a, summaries});
+    const auto error = run(cut, bytes, stream, Summarize<Elements, kRows>{a, parts});
     if (error != cudaSuccess) return error;
   }
-  return run(cut, bytes, stream, Compute<Elements, kRows>{a, summaries});
+  return run(cut, bytes, stream, Compute<Elements, kRows>{a, parts});
 }
 
 template <typename Elements>
 cudaError_t run(const typename Elements::Arguments& a, const Cut& cut, void* scratch,
                 cudaStream_t stream) {
-  if (cut.num_steps == 0 || cut.num_columns == 0) return cudaSuccess;
-  auto* summaries = static_cast<Summary*>(scratch);
-  return cut.width == 1 ? run_passes<Elements, true>(a, cut, summaries, stream)
-                        : run_passes<Elements, false>(a, cut, summaries, stream);
-}
-
-template <typename T>
-struct SummarizeTokenValues {
-  static constexpr int kWarps = ppo::kWarps;
-  TokenArguments<T> arguments;
-  Summary* values;
-
-  template <typename Block>
-  PPO_HD void operator()(const Cut& cut, const Share& share, const Block& block) const {
-    summarize_token_values(arguments, cut, share, block, values);
-  }
-};
-
-template <typename T>
-struct SummarizeTokens {
-  static constexpr int kWarps = ppo::kWarps;
-  TokenArguments<T> arguments;
-  const Summary* values;
-  Summary* summaries;
-
-  template <typename Block>
-  PPO_HD void operator()(const Cut& cut, const Share& share, const Block& block) const {
-    summarize_tokens(arguments, cut, share, block, values, summaries);
-  }
-};
-
-template <typename T>
-struct ComputeTokens {
-  static constexpr int kWarps = ppo::kWarps;
-  TokenArguments<T> arguments;
-  const Summary* values;
-  const Summary* summaries;
-
-  template <typename Block>
-  PPO_HD void operator()(const Cut& cut, const Share& share, const Block& block) const {
-    compute_tokens(arguments, cut, share, block, values, summaries);
-  }
-};
-
-template <typename T>
-cudaError_t run_tokens(const TokenArguments<T>& a, const Cut& cut, void* scratch,
-                       cudaStream_t stream) {
-  if (cut.num_steps == 0 || cut.num_columns == 0) return cudaSuccess;
-  auto* values = static_cast<Summary*>(scratch);
-  Summary* summaries = values + cut.num_columns * cut.parts;
-  const std::size_t bytes = TokenCarries<Block>::bytes(cut);
-  if (cut.parts > 1) {
-    cudaError_t error = run(cut, bytes, stream, SummarizeTokenValues<T>{a, values});
-    if (error != cudaSuccess) return error;
-    error = run(cut, bytes, stream, SummarizeTokens<T>{a, values, summaries});
-    if (error != cudaSuccess) return error;
-  }
-  return run(cut, bytes, stream, ComputeTokens<T>{a, values, summaries});
+  return cut.width == 1 ? run_passes<Elements, true>(a, cut, scratch, stream)
+                        : run_passes<Elements, false>(a, cut, scratch, stream);
 }
 
 }  // namespace
@@ -145,11 +94,11 @@ cudaError_t start(const VtraceArguments<double>& a, const Cut& cut, void* scratc
 }
 cudaError_t start(const TokenArguments<float>& a, const Cut& cut, void* scratch,
                   cudaStream_t stream) {
-  return run_tokens(a, cut, scratch, stream);
+  return run_passes<TokenElements<float>, true>(a, cut, scratch, stream);
 }
 cudaError_t start(const TokenArguments<double>& a, const Cut& cut, void* scratch,
                   cudaStream_t stream) {
-  return run_tokens(a, cut, scratch, stream);
+  return run_passes<TokenElements<double>, true>(a, cut, scratch, stream);
 }
 
 }  // namespace ppo::cuda

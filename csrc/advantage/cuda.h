@@ -11,11 +11,11 @@
 
 namespace ppo::cuda {
 
-// Bytes of scratch memory on the device that a call needs: none where time is one part. Tokens carry two numbers
-// from part to part, A and a value.
-inline std::ptrdiff_t scratch_bytes(const Cut& cut) {
-  if (cut.parts == 1) return 0;
-  return 2 * cut.num_columns * cut.parts * static_cast<std::ptrdiff_t>(sizeof(Summary));
+// Bytes of scratch memory on the device that a call needs: what each part hands on, none where time is one part.
+template <typename Arguments>
+std::ptrdiff_t scratch_bytes(const Arguments&, const Cut& cut) {
+  constexpr auto kBytes = static_cast<std::ptrdiff_t>(sizeof(typename Arguments::HandedOn));
+  return cut.parts == 1 ? 0 : cut.num_columns * cut.parts * kBytes;
 }
 
 // Arguments whose views, lambdas and starts are of device memory.

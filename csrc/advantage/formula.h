@@ -52,12 +52,23 @@ PPO_HD double carried_out(const Summary& stretch, double carry) {
   return stretch.c == 0 ? stretch.b : carried;
 }
 
-// The summary of the stretch that has handed on nothing yet.
-inline constexpr Summary kNothing = {0, 1};
-
-// The summary of one stretch and the one behind it.
+// The summary of one stretch and the one behind it. That of none is Summary().
 PPO_HD Summary joined(const Summary& first, const Summary& later) {
   return {carried_out(first, later.b), first.c == 0 ? 0 : first.c * later.c};
+}
+
+PPO_HD TokenSummary::Carried carried_out(const TokenSummary& stretch,
+                                         const TokenSummary::Carried& carry) {
+  const double of_value = stretch.d == 0 ? 0 : stretch.d * carry.value;
+  return {carried_out(stretch.advantage, carry.advantage) + of_value,
+          carried_out(stretch.value, carry.value)};
+}
+PPO_HD TokenSummary joined(const TokenSummary& first, const TokenSummary& later) {
+  const auto out = carried_out(first, {later.advantage.b, later.value.b});
+  const double of_advantage = first.advantage.c == 0 ? 0 : first.advantage.c * later.d;
+  return {{out.advantage, joined(first.advantage, later.advantage).c},
+          {out.value, joined(first.value, later.value).c},
+          of_advantage + first.d * later.value.c};
 }
 
 constexpr std::uint8_t kTerminated = 1;
@@ -125,6 +136,8 @@ struct TokenRule {
     return counted ? error : other;
   }
   PPO_HD T coefficient(bool counted) const { return counted ? decay : other_decay; }
+  // How much of `after` is in delta.
+  PPO_HD T of_value(bool counted) const { return counted ? gamma : other_gamma; }
 };
 
 // min(rho_bar, rho_t); NaN stays NaN.

@@ -45,6 +45,9 @@ struct LaneSteps {
     return {static_cast<double>(b), is_cut ? 0.0 : c};
   }
 
+  // A that is carried in, once all that is carried in is known.
+  PPO_HD double settled(double carry) const { return carry; }
+
   // Replaces what is carried in by A of the first step.
   PPO_HD void advance(T& carry) const {
     PPO_UNROLL

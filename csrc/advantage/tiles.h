@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <type_traits>
 
 #include "advantage/cut.h"
 #include "advantage/lane_steps.h"
@@ -16,7 +17,8 @@ namespace ppo::inline PPO_ISA {
 
 // Lanes count backward in time: what comes earlier in a scan comes later in a column.
 struct JoinBackward {
-  PPO_HD Summary operator()(const Summary& later, const Summary& first) const {
+  template <typename Stretch>
+  PPO_HD Stretch operator()(const Stretch& later, const Stretch& first) const {
     return joined(first, later);
   }
 };
@@ -27,35 +29,37 @@ PPO_HD int width_of(const Cut& cut) {
   return kRows ? 1 : cut.width;
 }
 
-// One recurrence through the tiles of a block, the last one first. All lanes follow it together, each its column.
-template <bool kRows, typename Block>
+// A recurrence through the tiles of a block, the last one first. All lanes follow it together, each its column. `Stretch` is
+// what steps hand on, `Carried` what goes in.
+template <bool kRows, typename Stretch, typename Block>
 class Carries {
  public:
-  // In memory of the block, of which each recurrence has `bytes`, one after the other.
-  PPO_HD Carries(const Cut& cut, const Block& block, int recurrence = 0)
+  using Carried = typename Stretch::Carried;
+
+  // In memory of the block, of which it has `bytes`.
+  PPO_HD Carries(const Cut& cut, const Block& block)
       : block_(block),
         width_(width_of<kRows>(cut)),
         column_(place_of(cut, 0, block.lane()).column),
-        summaries_(static_cast<Summary*>(block.memory()) +
-                   recurrence * places(width_, block.warps())) {}
+        stretches_(static_cast<Stretch*>(block.memory())) {}
 
   static std::size_t bytes(const Cut& cut) {
-    return static_cast<std::size_t>(places(cut.width, cut.block_warps)) * sizeof(Summary);
+    const auto places = static_cast<std::size_t>((2 * cut.block_warps + 1) * cut.width);
+    return (places * sizeof(Stretch) + 15) / 16 * 16;
   }
 
   // Sets what is carried into the last tile. Warp 0 says it, of each column the first lane.
-  PPO_HD void start(double carry) {
-    const bool says = block_.warp() == 0 && block_.lane() < width_;
-    if (says) summaries_[2 * block_.warps() * width_ + column_].b = carry;
+  PPO_HD void start(const Carried& carry) {
+    if (block_.warp() == 0 && block_.lane() < width_) started() = carry;
     starts_ = true;
   }
 
   // What is carried into the steps of this lane, which hand on `own`.
-  PPO_HD double into(const Summary& own) {
-    const Summary lanes = tell(own);
-    if (starts_) carry_ = summaries_[2 * block_.warps() * width_ + column_].b;
+  PPO_HD Carried into(const Stretch& own) {
+    const Stretch lanes = tell(own);
+    if (starts_) carry_ = started();
     starts_ = false;
-    double carry = carry_;  // into this warp
+    Carried carry = carry_;  // into this warp
     for (int w = 0; w < block_.warps(); ++w) {
       if (w == block_.warp()) carry = carry_;
       carry_ = carried_out(told(w), carry_);
@@ -63,12 +67,12 @@ class Carries {
     turn_ ^= 1;
     if (width_ == kWarpLanes) return carry;
     const int behind = block_.lane() - width_;
-    const double before = block_.in_warp().of(carried_out(lanes, carry), behind < 0 ? 0 : behind);
+    const Carried before = block_.in_warp().of(carried_out(lanes, carry), behind < 0 ? 0 : behind);
     return behind < 0 ? carry : before;
   }
 
   // What this tile and those behind it, `all`, hand on.
-  PPO_HD Summary with(const Summary& own, Summary all) {
+  PPO_HD Stretch with(const Stretch& own, Stretch all) {
     tell(own);
     for (int w = 0; w < block_.warps(); ++w) all = joined(told(w), all);
     turn_ ^= 1;
@@ -77,16 +81,18 @@ class Carries {
 
  private:
   // There are two of each, for tiles in turn: while a warp still reads those of a tile, others may be at the next one.
-  PPO_HD Summary& told(int warp) const {
-    return summaries_[(turn_ * block_.warps() + warp) * width_ + column_];
+  PPO_HD Stretch& told(int warp) const {
+    return stretches_[(turn_ * block_.warps() + warp) * width_ + column_];
   }
-  static PPO_HD std::ptrdiff_t places(std::ptrdiff_t width, std::ptrdiff_t warps) {
-    return (2 * warps + 1) * width;
+  // In the place of one more.
+  PPO_HD Carried& started() const {
+    static_assert(sizeof(Carried) <= sizeof(Stretch));
+    return reinterpret_cast<Carried&>(stretches_[2 * block_.warps() * width_ + column_]);
   }
 
   // Tells what this warp hands on; gives what its lanes up to this one do.
-  PPO_HD Summary tell(const Summary& own) const {
-    const Summary lanes =
+  PPO_HD Stretch tell(const Stretch& own) const {
+    const Stretch lanes =
         width_ == kWarpLanes ? own : block_.in_warp().scan(own, JoinBackward(), width_);
     if (block_.lane() >= kWarpLanes - width_) told(block_.warp()) = lanes;
     block_.wait();
@@ -96,8 +102,8 @@ class Carries {
   const Block& block_;
   int width_;
   int column_;
-  Summary* summaries_;  // [2, warps, width], and what is carried in [width]
-  double carry_ = 0;    // into the tile
+  Stretch* stretches_;  // [2, warps, width], and what is carried in [width]
+  Carried carry_ = {};  // into the tile
   bool starts_ = false;
   int turn_ = 0;
 };
@@ -116,72 +122,77 @@ PPO_HD T into_in_order(const Warp& warp, const Advance& advance, T& carry) {
   return into;
 }
 
-// What the parts behind one hand on to it; summaries are [parts, N]. Asked by warp 0, whose runs have neighbouring parts.
-template <bool kRows, typename Block>
-PPO_HD double carry_into_part(const Cut& cut, const Summary* summaries, const Share& share,
-                              const Block& block) {
+// What the parts behind one hand on to it; they are [parts, N]. Asked by warp 0, whose runs have neighbouring parts.
+template <bool kRows, typename Stretch, typename Block>
+PPO_HD typename Stretch::Carried carry_into_part(const Cut& cut, const Stretch* parts,
+                                                 const Share& share, const Block& block) {
   const std::ptrdiff_t behind = cut.parts - 1 - share.part;
-  if (behind == 0 || block.warp() != 0) return 0;
+  if (behind == 0 || block.warp() != 0) return {};
   const Place place = place_of(cut, 0, block.lane());
   const std::ptrdiff_t n = share.n + smaller(place.column, share.columns - 1);
   const std::ptrdiff_t each = whole_units(behind, cut.runs);
   const std::ptrdiff_t end = cut.parts - place.run * each;
-  Summary own = kNothing;
+  Stretch own;
   for (std::ptrdiff_t p = end - 1; p >= end - each && p > share.part; --p) {
-    own = joined(summaries[p * cut.num_columns + n], own);
+    own = joined(parts[p * cut.num_columns + n], own);
   }
   const int width = width_of<kRows>(cut);
-  return carried_out(block.in_warp().total(own, JoinBackward(), width), 0.0);
+  return carried_out(block.in_warp().total(own, JoinBackward(), width), {});
 }
 
-// Writes what a part hands on.
-template <bool kRows, typename Block>
-PPO_HD void store_summary(const Cut& cut, const Share& share, const Block& block,
-                          const Summary& all, Summary* summaries) {
-  if (block.warp() != 0 || block.lane() >= width_of<kRows>(cut)) return;
-  if (block.lane() >= share.columns) return;
-  summaries[share.part * cut.num_columns + share.n + block.lane()] = all;
-}
+// What a lane has of a tile: steps of this estimator, or another's own (token_tiles.h).
+template <typename Elements, int kSteps, bool kRows>
+struct TileOf {
+  using Type = LaneSteps<Elements, kSteps, kRows>;
+};
 
-// Calls body(steps) for the tiles of a share, the last one first. Lanes without a column have no step.
+// Calls body(tile) for the tiles of a share, the last one first. Lanes without a column have no step.
 template <typename Elements, bool kRows, typename Arguments, typename Block, typename Body>
 PPO_HD void each_tile(const Arguments& a, const Cut& cut, const Share& share, const Block& block,
                       const Body& body) {
   constexpr int kSteps = kRows ? kRowSteps : kColumnSteps<Arguments>;
+  using Tile = typename TileOf<Elements, kSteps, kRows>::Type;
   const Place place = place_of(cut, block.warp(), block.lane());
   const bool is_column = place.column < share.columns;
   const std::ptrdiff_t n = share.n + (is_column ? place.column : 0);  // one that there is
   for (std::ptrdiff_t end = share.last; end > share.first; end -= cut.tile_steps()) {
     Steps steps = steps_of(cut, share, end, place);
     if (!is_column) steps.count = 0;
-    body(LaneSteps<Elements, kSteps, kRows>(a, steps, n));
+    body(Tile(a, steps, n));
   }
 }
 
-// The two passes of a block. The first is only made where there are several parts.
+// The two passes of a block. The first is only made where there are several parts: it writes what each hands on.
 
 template <typename Elements, bool kRows, typename Arguments, typename Block>
 PPO_HD void summarize(const Arguments& a, const Cut& cut, const Share& share, const Block& block,
-                      Summary* summaries) {
+                      typename Arguments::HandedOn* parts) {
+  using Stretch = typename Arguments::HandedOn;
   if (share.part == 0) return;  // nothing comes before the first part
-  Carries<kRows, Block> carries(cut, block);
-  Summary all = kNothing;
+  Carries<kRows, Stretch, Block> carries(cut, block);
+  Stretch all;
   each_tile<Elements, kRows>(a, cut, share, block,
                              [&](const auto& tile) { all = carries.with(tile.summary(), all); });
-  store_summary<kRows>(cut, share, block, all, summaries);
+  if (block.warp() != 0 || block.lane() >= width_of<kRows>(cut)) return;
+  if (block.lane() < share.columns) {
+    parts[share.part * cut.num_columns + share.n + block.lane()] = all;
+  }
 }
 
 template <typename Elements, bool kRows, typename Arguments, typename Block>
 PPO_HD void compute(const Arguments& a, const Cut& cut, const Share& share, const Block& block,
-                    const Summary* summaries) {
+                    const typename Arguments::HandedOn* parts) {
   using T = typename Arguments::Value;
+  using Stretch = typename Arguments::HandedOn;
   T carry = T(0);
-  Carries<kRows, Block> carries(cut, block);
-  carries.start(carry_into_part<kRows>(cut, summaries, share, block));
-  each_tile<Elements, kRows>(a, cut, share, block, [&](const auto& tile) {
+  Carries<kRows, Stretch, Block> carries(cut, block);
+  carries.start(carry_into_part<kRows>(cut, parts, share, block));
+  each_tile<Elements, kRows>(a, cut, share, block, [&](auto&& tile) {
+    const auto into = [&] { return tile.settled(carries.into(tile.summary())); };
     if (!cut.is_serial()) {
-      tile.finish(a, static_cast<T>(carries.into(tile.summary())));
+      tile.finish(a, static_cast<T>(into()));
     } else if (kRows) {
+      if constexpr (!std::is_same_v<typename Stretch::Carried, double>) into();  // not only A
       const auto advance = [&](T& x) { tile.advance(x); };
       tile.finish(a, into_in_order(block.in_warp(), advance, carry));
     } else {

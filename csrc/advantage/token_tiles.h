@@ -1,7 +1,7 @@
 // What a block does with its share of token sequences (tokens.h has them for the CPU): rows of tokens.
 //
-// The value behind a token is that of the next one that counts, so it is carried backward as well, by a recurrence
-// whose coefficients are 0 and 1. Packed sequences are one row, in which nothing is carried over an end.
+// The value behind a token is that of the next one that counts, so it is carried backward as well, and A of the tokens before
+// depends on both (TokenSummary). Packed sequences are one row, in which nothing is carried over an end.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +27,8 @@ PPO_HD std::ptrdiff_t sequence_of(const TokenArguments<T>& a, std::ptrdiff_t t, 
 template <typename T>
 struct TokenElements {
   using Arguments = TokenArguments<T>;
+  template <bool kRows>
+  static constexpr int kWarps = ppo::kWarps;
 
   struct Loaded {
     T reward;
@@ -94,98 +96,71 @@ struct TokenElements {
   }
 };
 
+// Tokens of a lane, whose deltas are known once the value behind them is.
 template <typename T>
-using TokenSteps = LaneSteps<TokenElements<T>, kRowSteps, true>;
+struct TokenSteps : LaneSteps<TokenElements<T>, kRowSteps, true> {
+  using Base = LaneSteps<TokenElements<T>, kRowSteps, true>;
+  using Element = typename TokenElements<T>::Element;
 
-// What a token does to the value carried past it.
-template <typename T>
-PPO_HD Summary value_step(const typename TokenElements<T>::Element& x, bool skip) {
-  if (x.counted) return {static_cast<double>(x.value), 0};
-  if (!skip) return {0, 0};
-  return x.is_last ? Summary{static_cast<double>(x.bootstrap), 0} : kNothing;
-}
+  PPO_HD TokenSteps(const TokenArguments<T>& a, const Steps& steps_, std::ptrdiff_t n_)
+      : Base(a, steps_, n_), gamma_(static_cast<T>(a.gamma)), skip_(a.skip) {}
 
-// What the tokens of a lane do to it.
-template <typename T>
-PPO_HD Summary value_summary(const TokenSteps<T>& tokens, bool skip) {
-  Summary all = kNothing;
-  PPO_UNROLL
-  for (int k = 0; k < kRowSteps; ++k) {
-    if (k < tokens.steps.count) all = joined(value_step<T>(tokens.elements[k], skip), all);
+  // What they hand on. Where the value behind a token is not known here, its part of delta goes into d.
+  PPO_HD TokenSummary summary() const {
+    T b = T(0);
+    Summary advantage;
+    Summary value;
+    double d = 0;
+    PPO_UNROLL
+    for (int k = 0; k < kRowSteps; ++k) {
+      if (k >= this->steps.count) continue;
+      const Element& x = this->elements[k];
+      const TokenRule<T> rule(skip_, gamma_, x.decay);
+      const bool is_open = value.c != 0 && !x.is_last;
+      const T after = x.is_last ? x.bootstrap : static_cast<T>(value.b);
+      const T coefficient = x.is_last ? kCut<T> : rule.coefficient(x.counted);
+      const double c = static_cast<double>(coefficient);
+      recur(rule.delta(x.counted, x.reward, is_open ? T(0) : after, x.value), coefficient, b);
+      advantage.c = coefficient < T(0) ? 0 : c * advantage.c;
+      d = coefficient < T(0) ? 0 : c * d;
+      if (is_open) d += static_cast<double>(rule.of_value(x.counted));
+      value = joined(value_step(x), value);
+    }
+    advantage.b = static_cast<double>(b);
+    return {advantage, value, d};
   }
-  return all;
-}
 
-// delta and coefficient of the tokens of a lane, `next` being the value behind them.
-template <typename T>
-PPO_HD void set_deltas(const TokenArguments<T>& a, TokenSteps<T>& tokens, double next) {
-  PPO_UNROLL
-  for (int k = 0; k < kRowSteps; ++k) {
-    if (k >= tokens.steps.count) continue;
-    auto& x = tokens.elements[k];
-    const T after = x.is_last ? x.bootstrap : static_cast<T>(next);
-    const TokenRule<T> rule(a.skip, static_cast<T>(a.gamma), x.decay);
-    x.delta = rule.delta(x.counted, x.reward, after, x.value);
-    x.coefficient = x.is_last ? kCut<T> : rule.coefficient(x.counted);
-    next = carried_out(value_step<T>(x, a.skip), next);
+  // Sets their deltas.
+  PPO_HD double settled(const TokenSummary::Carried& carry) {
+    double next = carry.value;
+    PPO_UNROLL
+    for (int k = 0; k < kRowSteps; ++k) {
+      if (k >= this->steps.count) continue;
+      Element& x = this->elements[k];
+      const TokenRule<T> rule(skip_, gamma_, x.decay);
+      const T after = x.is_last ? x.bootstrap : static_cast<T>(next);
+      x.delta = rule.delta(x.counted, x.reward, after, x.value);
+      x.coefficient = x.is_last ? kCut<T> : rule.coefficient(x.counted);
+      next = carried_out(value_step(x), next);
+    }
+    return carry.advantage;
   }
-}
 
-// The two recurrences of a block, values and A.
-template <typename Block>
-struct TokenCarries {
-  Carries<true, Block> values;
-  Carries<true, Block> advantages;
+ private:
+  // What a token does to the value carried past it.
+  PPO_HD Summary value_step(const Element& x) const {
+    if (x.counted) return {static_cast<double>(x.value), 0};
+    if (!skip_) return {0, 0};
+    return x.is_last ? Summary{static_cast<double>(x.bootstrap), 0} : Summary();
+  }
 
-  PPO_HD TokenCarries(const Cut& cut, const Block& block)
-      : values(cut, block, 0), advantages(cut, block, 1) {}
-  static std::size_t bytes(const Cut& cut) { return 2 * Carries<true, Block>::bytes(cut); }
+  T gamma_;
+  bool skip_;
 };
 
-// The three passes of a block, the first two only where there are several parts.
-
-template <typename T, typename Block>
-PPO_HD void summarize_token_values(const TokenArguments<T>& a, const Cut& cut, const Share& share,
-                                   const Block& block, Summary* values) {
-  if (share.part == 0) return;
-  TokenCarries<Block> carries(cut, block);
-  Summary all = kNothing;
-  each_tile<TokenElements<T>, true>(a, cut, share, block, [&](const TokenSteps<T>& tokens) {
-    all = carries.values.with(value_summary(tokens, a.skip), all);
-  });
-  store_summary<true>(cut, share, block, all, values);
-}
-
-template <typename T, typename Block>
-PPO_HD void summarize_tokens(const TokenArguments<T>& a, const Cut& cut, const Share& share,
-                             const Block& block, const Summary* values, Summary* summaries) {
-  if (share.part == 0) return;
-  TokenCarries<Block> carries(cut, block);
-  carries.values.start(carry_into_part<true>(cut, values, share, block));
-  Summary all = kNothing;
-  each_tile<TokenElements<T>, true>(a, cut, share, block, [&](TokenSteps<T>&& tokens) {
-    set_deltas(a, tokens, carries.values.into(value_summary(tokens, a.skip)));
-    all = carries.advantages.with(tokens.summary(), all);
-  });
-  store_summary<true>(cut, share, block, all, summaries);
-}
-
-template <typename T, typename Block>
-PPO_HD void compute_tokens(const TokenArguments<T>& a, const Cut& cut, const Share& share,
-                           const Block& block, const Summary* values, const Summary* summaries) {
-  TokenCarries<Block> carries(cut, block);
-  carries.values.start(carry_into_part<true>(cut, values, share, block));
-  carries.advantages.start(carry_into_part<true>(cut, summaries, share, block));
-  T carry = T(0);
-  each_tile<TokenElements<T>, true>(a, cut, share, block, [&](TokenSteps<T>&& tokens) {
-    set_deltas(a, tokens, carries.values.into(value_summary(tokens, a.skip)));
-    if (cut.is_serial()) {
-      const auto advance = [&](T& x) { tokens.advance(x); };
-      tokens.finish(a, into_in_order(block.in_warp(), advance, carry));
-    } else {
-      tokens.finish(a, static_cast<T>(carries.advantages.into(tokens.summary())));
-    }
-  });
-}
+template <typename T>
+struct TileOf<TokenElements<T>, kRowSteps, true> {
+  using Type = TokenSteps<T>;
+};
 
 }  // namespace ppo::inline PPO_ISA

@@ -30,7 +30,7 @@ bool run_on_device(const Arguments& arguments, bool along_time, How how) {
         ppo::whole_units(ppo::whole_units(cut.num_steps, 3), cut.warp_steps()) * cut.warp_steps();
     cut.parts = ppo::whole_units(cut.num_steps, cut.part_steps);
   }
-  std::vector<char> scratch(static_cast<std::size_t>(ppo::cuda::scratch_bytes(cut)));
+  std::vector<char> scratch(static_cast<std::size_t>(ppo::cuda::scratch_bytes(arguments, cut)));
   CHECK(ppo::cuda::start(arguments, cut, scratch.data(), nullptr) == cudaSuccess);
   return cut.is_serial();
 }
@@ -51,6 +51,9 @@ struct Data {
       terminated.push_back(draw(4) < 0.02);
       truncated.push_back(draw(5) < 0.02);
       masked.push_back(draw(6) < 0.02);
+      // Runs that do not count are longer than what a lane has, and some than what a warp has.
+      const bool starts = i == 0 || draw(7) < 0.02;
+      counted.push_back(starts ? draw(8) < 0.5 : counted.back());
     }
     for (std::ptrdiff_t n = 0; n < columns; ++n) last_values.push_back(static_cast<T>(n % 3));
   }
@@ -86,7 +89,7 @@ struct Data {
   std::ptrdiff_t num_steps, num_columns;
   bool batch_major;
   std::vector<T> rewards, values, final_values, log_rhos, last_values;
-  std::vector<std::uint8_t> terminated, truncated, masked;
+  std::vector<std::uint8_t> terminated, truncated, masked, counted;
 };
 
 template <typename T>
@@ -99,9 +102,9 @@ void check_equal(const std::vector<T>& found, const std::vector<T>& expected, bo
 }
 
 // Both results of a call, whose other arguments are set.
-template <typename T, typename Arguments>
+template <typename T, typename Arguments, typename OnCpu>
 void check_results(const Data<T>& data, Arguments arguments, ppo::View2<T> Arguments::* first,
-                   ppo::View2<T> Arguments::* second, How how) {
+                   ppo::View2<T> Arguments::* second, How how, const OnCpu& on_cpu) {
   const T unwritten = static_cast<T>(-12345);
   const std::vector<T> nothing(data.rewards.size(), unwritten);
   std::vector<T> found[2] = {nothing, nothing};
@@ -111,7 +114,7 @@ void check_results(const Data<T>& data, Arguments arguments, ppo::View2<T> Argum
     arguments.*second = data.view(results[1].data());
   };
   write_to(expected);
-  ppo::run_transitions(arguments, data.batch_major, true);
+  on_cpu(arguments);
   write_to(found);
   const bool exactly = run_on_device(arguments, data.batch_major, how);
   for (int k = 0; k < 2; ++k) check_equal(found[k], expected[k], exactly);
@@ -122,10 +125,11 @@ void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, How h
   using Gae = ppo::GaeArguments<T>;
   using Vtrace = ppo::VtraceArguments<T>;
   const Data<T> data(steps, columns, batch_major);
+  const auto on_cpu = [&](auto& call) { ppo::run_transitions(call, batch_major, true); };
   for (bool is_plain : {true, false}) {
     Gae gae;
     data.fill(gae, is_plain);
-    check_results(data, gae, &Gae::advantages, &Gae::returns, how);
+    check_results(data, gae, &Gae::advantages, &Gae::returns, how, on_cpu);
   }
   Vtrace vtrace;
   data.fill(vtrace);
@@ -133,7 +137,27 @@ void check(std::ptrdiff_t steps, std::ptrdiff_t columns, bool batch_major, How h
   vtrace.next_values = vtrace.after;
   vtrace.c_clip = 0.9;
   vtrace.rho_clip = 1.1;
-  check_results(data, vtrace, &Vtrace::vs, &Vtrace::pg_advantages, how);
+  check_results(data, vtrace, &Vtrace::vs, &Vtrace::pg_advantages, how, on_cpu);
+}
+
+template <typename T>
+void check_tokens(std::ptrdiff_t steps, std::ptrdiff_t sequences, How how) {
+  using Tokens = ppo::TokenArguments<T>;
+  const Data<T> data(steps, sequences, true);
+  Tokens tokens;
+  tokens.num_steps = steps;
+  tokens.num_columns = tokens.num_sequences = sequences;
+  tokens.rewards = data.view(data.rewards.data());
+  tokens.values = data.view(data.values.data());
+  tokens.mask = data.flags(data.counted);
+  tokens.bootstrap = {data.last_values.data(), 1};
+  tokens.gamma = 0.99;
+  tokens.gae_lambda = 0.95;
+  for (bool skip : {true, false}) {
+    tokens.skip = skip;
+    check_results(data, tokens, &Tokens::advantages, &Tokens::returns, how,
+                  [](auto& call) { ppo::run_tokens(call, true); });
+  }
 }
 
 }  // namespace
@@ -146,6 +170,8 @@ int main() {
         for (How how : {How::kAsCut, How::kInOrder, How::kManyTiles, How::kManyParts}) {
           if (how == How::kManyTiles && (batch_major || steps == 1 || columns == 2)) continue;
           if (how == How::kManyParts && steps < 500) continue;
+          if (batch_major) check_tokens<float>(steps, columns, how);
+          if (batch_major) check_tokens<double>(steps, columns, how);
           check<float>(steps, columns, batch_major, how);
           check<double>(steps, columns, batch_major, how);
         }
