@@ -49,6 +49,19 @@ struct Starts {
   std::int64_t longest = 0;  // no sequence is longer
 };
 
+// gae_lambda: a number, or a number per column.
+struct Lambdas {
+  double one = 0;
+  const double* each = nullptr;  // held, or a device's
+  std::vector<double> held;
+
+  template <typename Arguments>
+  void put_into(Arguments& args) const {
+    args.gae_lambda = one;
+    args.lambdas = each;
+  }
+};
+
 // A positive limit, which may be infinite.
 double require_clip(const Argument& argument, const Given& given);
 

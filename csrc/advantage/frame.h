@@ -26,19 +26,6 @@ double require_factor(const Argument& argument, const Given& given);
 // Flags of any type that people store them in.
 FlagType require_flag_type(const Argument& argument, const Array& array);
 
-// gae_lambda: a number, or a number per column.
-struct Lambdas {
-  double one = 0;
-  const double* each = nullptr;  // held, or a device's
-  std::vector<double> held;
-
-  template <typename Arguments>
-  void put_into(Arguments& args) const {
-    args.gae_lambda = one;
-    args.lambdas = each;
-  }
-};
-
 // The shape that all arrays of a call share: that of the rewards. [T, N], [N, T] with time_axis 1,
 // [T], and the first two with a last axis of size 1.
 class Frame {

@@ -166,7 +166,7 @@ py::tuple token_gae(Run&& run, const Given& rewards, const Given& values, const 
     lambdas.put_into(args);
     const Argument argument{function, "bootstrap"};
     if (bootstrap.is_array() && (bootstrap.array().ndim() > 0 || bootstrap.on_device())) {
-      const Array each = argument.array(bootstrap);
+      const Array& each = argument.array(bootstrap);
       argument.require_dtype<T>(each, "rewards");
       if (each.ndim() > 0) {
         argument.require_shape(each, {rows}, "(one per sequence)");

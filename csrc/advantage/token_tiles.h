@@ -35,11 +35,10 @@ struct TokenElements {
     T value;
     std::uint32_t counted;
   };
-  // delta and coefficient are known once the value behind is.
+  // delta is known once the value behind is.
   struct Element {
     T reward = T(0);
     T value = T(0);
-    T decay = T(0);
     T bootstrap = T(0);  // V behind the last token of a sequence
     T delta = T(0);
     T coefficient = T(1);
@@ -86,7 +85,9 @@ struct TokenElements {
     x.value = loaded.value;
     x.counted = from.mask.is_set(loaded.counted);
     x.is_last = t + 1 == (a.starts ? a.starts[sequence + 1] : a.num_steps);
-    x.decay = static_cast<T>(a.gamma * (a.lambdas ? a.lambdas[sequence] : a.gae_lambda));
+    const double lambda = a.lambdas ? a.lambdas[sequence] : a.gae_lambda;
+    const TokenRule<T> rule(a.skip, static_cast<T>(a.gamma), static_cast<T>(a.gamma * lambda));
+    x.coefficient = x.is_last ? kCut<T> : rule.coefficient(x.counted);
     if (x.is_last) x.bootstrap = a.bootstrap_of(sequence);
     return x;
   }
@@ -103,7 +104,7 @@ struct TokenSteps : LaneSteps<TokenElements<T>, kRowSteps, true> {
   using Element = typename TokenElements<T>::Element;
 
   PPO_HD TokenSteps(const TokenArguments<T>& a, const Steps& steps_, std::ptrdiff_t n_)
-      : Base(a, steps_, n_), gamma_(static_cast<T>(a.gamma)), skip_(a.skip) {}
+      : Base(a, steps_, n_), rule_(a.skip, static_cast<T>(a.gamma), T(0)), skip_(a.skip) {}
 
   // What they hand on. Where the value behind a token is not known here, its part of delta goes into d.
   PPO_HD TokenSummary summary() const {
@@ -115,15 +116,12 @@ struct TokenSteps : LaneSteps<TokenElements<T>, kRowSteps, true> {
     for (int k = 0; k < kRowSteps; ++k) {
       if (k >= this->steps.count) continue;
       const Element& x = this->elements[k];
-      const TokenRule<T> rule(skip_, gamma_, x.decay);
       const bool is_open = value.c != 0 && !x.is_last;
-      const T after = x.is_last ? x.bootstrap : static_cast<T>(value.b);
-      const T coefficient = x.is_last ? kCut<T> : rule.coefficient(x.counted);
-      const double c = static_cast<double>(coefficient);
-      recur(rule.delta(x.counted, x.reward, is_open ? T(0) : after, x.value), coefficient, b);
-      advantage.c = coefficient < T(0) ? 0 : c * advantage.c;
-      d = coefficient < T(0) ? 0 : c * d;
-      if (is_open) d += static_cast<double>(rule.of_value(x.counted));
+      const double c = x.coefficient < T(0) ? 0 : static_cast<double>(x.coefficient);
+      recur(delta(x, is_open ? 0 : value.b), x.coefficient, b);
+      advantage.c *= c;
+      d *= c;
+      if (is_open) d += static_cast<double>(rule_.of_value(x.counted));
       value = joined(value_step(x), value);
     }
     advantage.b = static_cast<double>(b);
@@ -137,10 +135,7 @@ struct TokenSteps : LaneSteps<TokenElements<T>, kRowSteps, true> {
     for (int k = 0; k < kRowSteps; ++k) {
       if (k >= this->steps.count) continue;
       Element& x = this->elements[k];
-      const TokenRule<T> rule(skip_, gamma_, x.decay);
-      const T after = x.is_last ? x.bootstrap : static_cast<T>(next);
-      x.delta = rule.delta(x.counted, x.reward, after, x.value);
-      x.coefficient = x.is_last ? kCut<T> : rule.coefficient(x.counted);
+      x.delta = delta(x, next);
       next = carried_out(value_step(x), next);
     }
     return carry.advantage;
@@ -154,7 +149,13 @@ struct TokenSteps : LaneSteps<TokenElements<T>, kRowSteps, true> {
     return x.is_last ? Summary{static_cast<double>(x.bootstrap), 0} : Summary();
   }
 
-  T gamma_;
+  // Its delta, `next` being the value behind it, unless a sequence ends there.
+  PPO_HD T delta(const Element& x, double next) const {
+    const T after = x.is_last ? x.bootstrap : static_cast<T>(next);
+    return rule_.delta(x.counted, x.reward, after, x.value);
+  }
+
+  TokenRule<T> rule_;  // for what does not depend on lambda
   bool skip_;
 };
 

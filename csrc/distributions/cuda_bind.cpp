@@ -59,7 +59,7 @@ void run_sample(Call& call, const DistributionArgument& dist, const std::vector<
   const std::int64_t* device_step = nullptr;
   if (step.is_array()) {
     const Argument argument{dist.function, "step"};
-    const Array array = step.array();
+    const Array& array = step.array();
     if (!array.holds<std::int64_t>()) {
       argument.type_error("must be an integer or an int64 tensor, got " +
                           arrays::dtype_text(array));

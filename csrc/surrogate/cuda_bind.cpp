@@ -34,7 +34,7 @@ py::tuple split_settings(const char* function, const std::vector<Given>& setting
     const Given& given = settings[k++];
     if (!given.is_array()) continue;
     const Argument argument{function, place.name};
-    const Array array = given.array();
+    const Array& array = given.array();
     if (!array.holds<double>()) {
       argument.type_error("must be a number or a float64 tensor, got " + arrays::dtype_text(array));
     }
