@@ -44,8 +44,8 @@ OPTIONS = {
 class Batch:
     """A case with columns, whose ratios lie on both sides of the clip range."""
 
-    def __init__(self, family, size, seed=0, dtype=torch.float64):
-        self.case = Case(family, size, seed=seed, dtype=dtype)
+    def __init__(self, family, size, seed=0, dtype=torch.float64, dims=5):
+        self.case = Case(family, size, dims, seed=seed, dtype=dtype)
         generator = torch.Generator().manual_seed(seed)
 
         def normal():

@@ -19,6 +19,7 @@ from ppo_fast.surrogate import (  # noqa: E402
 )
 
 DTYPES = [(torch.float64, 1e-12), (torch.float32, 1e-5)]
+OF_ONE_COMPONENT = [family for family in FAMILIES if "multi" not in family]
 
 
 class Moved:
@@ -74,6 +75,15 @@ def test_equals_the_cpu(family, objective, options, dtype, tolerance, device, on
     assert_equals_cpu(batch, device, on_cpu, OBJECTIVES[objective] | OPTIONS[options], tolerance)
 
 
+# Four columns of float32 are kept in registers, more of them and all of float64 in memory.
+@pytest.mark.parametrize("options", list(OPTIONS))
+@pytest.mark.parametrize("dims", [1, 2, 4])
+@pytest.mark.parametrize("family", OF_ONE_COMPONENT)
+def test_few_columns(family, dims, options, device, on_cpu):
+    batch = Batch(family, 45, seed=dims, dtype=torch.float32, dims=dims)
+    assert_equals_cpu(batch, device, on_cpu, OBJECTIVES["clipped"] | OPTIONS[options], 1e-5)
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
 @pytest.mark.parametrize("family", ["categorical", "gaussian"])
 @pytest.mark.parametrize("size", [1, 2, 31, 32, 33, 1000])
@@ -86,8 +96,8 @@ def test_all_sizes(size, family, dtype, tolerance, device, on_cpu):
 
 
 def test_more_samples_than_lanes(device, on_cpu):
-    # 1,024 warps take part at most. Without a GPU that is ten seconds of threads.
-    batch = Batch("gaussian", 33000, seed=7, dtype=torch.float64)
+    # 2,048 warps take part at most. Without a GPU that is twenty seconds of threads.
+    batch = Batch("gaussian", 66000, seed=7, dtype=torch.float64)
     options = OBJECTIVES["clipped"] | OPTIONS["everything"]
     assert_equals_cpu(batch, device, on_cpu, options, 1e-12)
 

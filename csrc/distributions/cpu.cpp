@@ -9,7 +9,7 @@ namespace {
 
 template <typename T>
 void store(const Group& g, const Lane<T>& from, T* out) {
-  for (int l = 0; l < g.size; ++l) out[g.first + l] = from[l];
+  for (int l = 0; l < g.lanes(); ++l) out[g.first + l] = from[l];
 }
 
 // The logp is that of the action as it was written, by the formula of the losses: the ratio of a
@@ -34,9 +34,9 @@ Problem sample(const SampleCall<T>& a) {
       Lane<T> logp;
       Lane<T> entropy;
       head.evaluate(logp, entropy);
-      for (int l = 0; l < g.size; ++l) a.logp[first + l] = logp[l];
+      for (int l = 0; l < g.lanes(); ++l) a.logp[first + l] = logp[l];
       if (a.entropy.data == nullptr) continue;
-      for (int l = 0; l < g.size; ++l) a.entropy[first + l] = entropy[l];
+      for (int l = 0; l < g.lanes(); ++l) a.entropy[first + l] = entropy[l];
     }
     return {};
   });

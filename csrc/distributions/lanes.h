@@ -33,10 +33,13 @@ struct alignas(kLanes == 1 ? alignof(T) : 64) Lane {
 // count, repeats another one: its results are computed and dropped.
 struct Group {
   std::ptrdiff_t first;
-  int size;
+  int size;  // to be read by lanes()
   std::ptrdiff_t row[kLanes];
   bool counts[kLanes];
   bool contiguous;  // the rows are kLanes neighbours
+
+  // With a sample of their own. A lone lane has one, or no group: a count that the compiler knows keeps all else in registers.
+  PPO_HD int lanes() const { return kLanes == 1 ? 1 : size; }
 };
 
 // The group of samples from `first` on, all of which count.
@@ -44,10 +47,10 @@ PPO_HD Group whole_group(std::ptrdiff_t first, std::ptrdiff_t batch) {
   Group g;
   g.first = first;
   g.size = batch - first < kLanes ? static_cast<int>(batch - first) : kLanes;
-  g.contiguous = g.size == kLanes;
+  g.contiguous = g.lanes() == kLanes;
   for (int l = 0; l < kLanes; ++l) {
-    g.counts[l] = l < g.size;
-    g.row[l] = first + (l < g.size ? l : g.size - 1);
+    g.counts[l] = l < g.lanes();
+    g.row[l] = first + (l < g.lanes() ? l : g.lanes() - 1);
   }
   return g;
 }
@@ -58,7 +61,7 @@ PPO_HD std::ptrdiff_t first_impossible(const Group& g, const Lane<int>& possible
   for (int l = 0; l < kLanes; ++l) all &= possible[l];
   if (all != 0) return -1;
   int l = 0;
-  while (possible[l] != 0) ++l;
+  while (l < kLanes - 1 && possible[l] != 0) ++l;
   return g.row[l];
 }
 
@@ -81,37 +84,72 @@ struct LaneSum {
   }
 };
 
-// Rows of kLossLanes values in scratch memory: the lanes of this thread in each of them.
-template <typename T>
-class Rows {
- public:
-  Rows() = default;
-  PPO_HD explicit Rows(Lane<T>* first) : first_(first) {}
-
-  PPO_HD Lane<T>& operator[](std::ptrdiff_t k) const { return first_[k * (kLossLanes / kLanes)]; }
-  PPO_HD explicit operator bool() const { return first_ != nullptr; }
-
- private:
-  Lane<T>* first_ = nullptr;
-};
-
 // Hands out pieces of the scratch memory of a call, or of a warp, whose thread `lane` this is.
 class Scratch {
  public:
   PPO_HD explicit Scratch(void* memory, int lane = 0)
       : next_(static_cast<char*>(memory)), lane_(lane) {}
 
-  template <typename T>
-  PPO_HD Rows<T> rows(std::ptrdiff_t count) {
-    Lane<T>* first = reinterpret_cast<Lane<T>*>(next_);
-    next_ += count * kLossLanes * static_cast<std::ptrdiff_t>(sizeof(T));
-    return Rows<T>(first + lane_);
+  // Rows of kLossLanes values; the place of this thread's in the first.
+  template <typename Lane>
+  PPO_HD Lane* take(std::ptrdiff_t count) {
+    Lane* first = reinterpret_cast<Lane*>(next_);
+    next_ += count * (kLossLanes / kLanes) * static_cast<std::ptrdiff_t>(sizeof(Lane));
+    return first + lane_;
   }
 
  private:
   char* next_;
   int lane_;
 };
+
+// What a head keeps of its group: columns of a value per lane. kMost 0: any number of them, in scratch memory, where a row
+// has kLossLanes values, of which these are this thread's. Else at most kMost, in the registers of a GPU's thread.
+template <typename T, int kMost = 0>
+class Columns {
+ public:
+  Columns() = default;
+  PPO_HD Columns(Scratch&, std::ptrdiff_t) {}
+
+  // Registers have no addresses: k has to be known when this is compiled, as it is in each_column.
+  PPO_HD Lane<T>& operator[](std::ptrdiff_t k) { return items_[k]; }
+  PPO_HD const Lane<T>& operator[](std::ptrdiff_t k) const { return items_[k]; }
+  // Of any column.
+  PPO_HD T at(std::ptrdiff_t k, int l) const {
+    T x = items_[0][l];
+    PPO_UNROLL
+    for (int j = 1; j < kMost; ++j) x = j == k ? items_[j][l] : x;
+    return x;
+  }
+
+ private:
+  Lane<T> items_[kMost] = {};
+};
+template <typename T>
+class Columns<T, 0> {
+ public:
+  Columns() = default;
+  PPO_HD Columns(Scratch& scratch, std::ptrdiff_t count) : first_(scratch.take<Lane<T>>(count)) {}
+
+  PPO_HD Lane<T>& operator[](std::ptrdiff_t k) const { return first_[k * (kLossLanes / kLanes)]; }
+  PPO_HD T at(std::ptrdiff_t k, int l) const { return (*this)[k][l]; }
+
+ private:
+  Lane<T>* first_ = nullptr;
+};
+
+// Calls body(k) for the columns begin <= k < end.
+template <int kMost, typename Body>
+PPO_HD void each_column(std::ptrdiff_t begin, std::ptrdiff_t end, const Body& body) {
+  if constexpr (kMost == 0) {
+    for (std::ptrdiff_t k = begin; k < end; ++k) body(k);
+  } else {
+    PPO_UNROLL
+    for (int k = 0; k < kMost; ++k) {
+      if (k >= begin && k < end) body(k);
+    }
+  }
+}
 
 // weight * derivative, where a derivative without weight may be infinite.
 template <typename T>
@@ -123,6 +161,10 @@ PPO_HD T weighted(T weight, T derivative) {
 template <typename T>
 PPO_HD Lane<std::remove_const_t<T>> load_lane(const Group& g, const View1<T>& from) {
   Lane<std::remove_const_t<T>> result;
+  if constexpr (kLanes == 1) {
+    result[0] = from[g.row[0]];
+    return result;
+  }
   T* start = from.data + g.first * from.stride;
   if (g.contiguous && from.stride == 1) {
     for (int l = 0; l < kLanes; ++l) result[l] = start[l];
@@ -141,9 +183,9 @@ PPO_HD Lane<T> load_lane_or_zero(const Group& g, const View1<const T>& from) {
 }
 
 // Rows [B, columns] of the group, a lane per sample.
-template <typename T>
+template <typename T, int kMost>
 PPO_HD void load_rows(const Group& g, std::ptrdiff_t columns, const View2<const T>& from,
-                      const Rows<T>& out) {
+                      Columns<T, kMost>& out) {
   if constexpr (std::is_floating_point_v<T> && kLanes > 1) {
     if (g.contiguous && from.stride_n == 1) {
       transpose(from.data + g.first * from.stride_t, from.stride_t, kLanes, columns, out[0].x,
@@ -151,28 +193,35 @@ PPO_HD void load_rows(const Group& g, std::ptrdiff_t columns, const View2<const 
       return;
     }
   }
-  for (std::ptrdiff_t k = 0; k < columns; ++k) {
+  each_column<kMost>(0, columns, [&](std::ptrdiff_t k) {
     out[k] = load_lane(g, View1<const T>{from.data + k * from.stride_n, from.stride_t});
-  }
+  });
 }
 
 // Back to rows [B, columns] of a result; 0 where samples do not count.
-template <typename T>
-PPO_HD void store_rows(const Group& g, std::ptrdiff_t columns, const Rows<T>& from, T* out) {
+template <typename T, int kMost>
+PPO_HD void store_rows(const Group& g, std::ptrdiff_t columns, const Columns<T, kMost>& from,
+                       T* out) {
   T* to = out + g.first * columns;
-  if (kLanes > 1 && g.contiguous) {
-    transpose(from[0].x, kLanes, columns, kLanes, to, columns);
-    return;
+  if constexpr (kLanes > 1) {
+    if (g.contiguous) {
+      transpose(from[0].x, kLanes, columns, kLanes, to, columns);
+      return;
+    }
   }
-  for (std::ptrdiff_t k = 0; k < columns; ++k) {
-    for (int l = 0; l < g.size; ++l) to[l * columns + k] = g.counts[l] ? from[k][l] : T(0);
-  }
+  each_column<kMost>(0, columns, [&](std::ptrdiff_t k) {
+    for (int l = 0; l < g.lanes(); ++l) to[l * columns + k] = g.counts[l] ? from[k][l] : T(0);
+  });
 }
 
 // The same of one column [B].
 template <typename T>
-PPO_HD void store_lane(const Group& g, Lane<T>& from, T* out) {
-  store_rows(g, 1, Rows<T>(&from), out);
+PPO_HD void store_lane(const Group& g, const Lane<T>& from, T* out) {
+  if (kLanes > 1 && g.contiguous) {
+    for (int l = 0; l < kLanes; ++l) out[g.first + l] = from[l];
+    return;
+  }
+  for (int l = 0; l < g.lanes(); ++l) out[g.first + l] = g.counts[l] ? from[l] : T(0);
 }
 
 }  // namespace ppo::inline PPO_ISA

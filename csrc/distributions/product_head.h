@@ -12,34 +12,40 @@
 
 namespace ppo::inline PPO_ISA {
 
-template <typename T, typename Formula>
+template <typename T, typename Formula, int kMost = 0>
 class ProductHead {
  public:
   using Action = typename Formula::Action;
 
   PPO_HD_CALL ProductHead(const Distribution<T>& d, Scratch& scratch)
       : d_(d),
-        first_(scratch.rows<T>(d.dims)),
-        second_(scratch.rows<T>(d.dims)),
-        action_(scratch.rows<Action>(d.dims)),
-        logp_first_(scratch.rows<T>(d.dims)),
-        logp_second_(scratch.rows<T>(d.dims)),
-        entropy_first_(scratch.rows<T>(d.dims)),
-        entropy_second_(scratch.rows<T>(d.dims)),
-        kl_first_(scratch.rows<T>(d.dims)),
-        kl_second_(scratch.rows<T>(d.dims)) {}
+        first_(scratch, d.dims),
+        second_(scratch, d.dims),
+        action_(scratch, d.dims),
+        logp_first_(scratch, d.dims),
+        logp_second_(scratch, d.dims),
+        entropy_first_(scratch, d.dims),
+        entropy_second_(scratch, d.dims),
+        kl_first_(scratch, d.dims),
+        kl_second_(scratch, d.dims) {}
 
   PPO_HD_CALL std::ptrdiff_t load(const Group& g) {
+    read(g);
+    return prepare(g);
+  }
+  PPO_HD_CALL void read(const Group& g) {
     load_rows(g, d_.dims, d_.first, first_);
     if (Formula::kHasSecond && !has_shared_second_) load_rows(g, d_.dims, d_.second, second_);
     has_shared_second_ = d_.shares_second;
+  }
+  PPO_HD_CALL std::ptrdiff_t prepare(const Group& g) {
     Lane<int> possible;
     for (int l = 0; l < kLanes; ++l) possible[l] = 1;
-    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+    each_column<kMost>(0, d_.dims, [&](std::ptrdiff_t k) {
       for (int l = 0; l < kLanes; ++l) {
         possible[l] &= Formula::possible(first_[k][l], Formula::kHasSecond ? second_[k][l] : T(0));
       }
-    }
+    });
     return first_impossible(g, possible);
   }
 
@@ -50,9 +56,9 @@ class ProductHead {
       load_rows(g, d_.dims, actions.continuous, action_);
     } else {
       load_rows(g, d_.dims, actions.discrete, action_);
-      for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      each_column<kMost>(0, d_.dims, [&](std::ptrdiff_t k) {
         for (int l = 0; l < kLanes; ++l) possible[l] &= Formula::possible_action(action_[k][l]);
-      }
+      });
     }
     return first_impossible(g, possible);
   }
@@ -60,7 +66,7 @@ class ProductHead {
   PPO_HD_CALL void evaluate(Lane<T>& logp, Lane<T>& entropy) {
     Lane<T> logp_sum = {};
     Lane<T> entropy_sum = {};
-    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+    each_column<kMost>(0, d_.dims, [&](std::ptrdiff_t k) {
       for (int l = 0; l < kLanes; ++l) {
         const Terms<T> terms = Formula::terms(first_[k][l], second(k, l), action_[k][l]);
         logp_sum[l] += terms.logp;
@@ -71,14 +77,14 @@ class ProductHead {
         entropy_second_[k][l] = terms.entropy_second;
       }
       if constexpr (Formula::kHasQuadrature) add_expectation(k, entropy_sum);
-    }
+    });
     logp = logp_sum;
     entropy = entropy_sum;
   }
 
   PPO_HD_CALL void divergence(const ProductHead& old, Lane<T>& kl) {
     Lane<T> sum = {};
-    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+    each_column<kMost>(0, d_.dims, [&](std::ptrdiff_t k) {
       for (int l = 0; l < kLanes; ++l) {
         const Slope<T> terms =
             Formula::divergence(old.first_[k][l], old.second(k, l), first_[k][l], second(k, l));
@@ -86,7 +92,7 @@ class ProductHead {
         kl_first_[k][l] = terms.first;
         kl_second_[k][l] = terms.second;
       }
-    }
+    });
     kl = sum;
   }
 
@@ -94,39 +100,39 @@ class ProductHead {
   // `finish` hands it out.
   PPO_HD_CALL void gradient(const Group& g, const Lane<T>& w_logp, const Lane<T>& w_entropy,
                             const Lane<T>& w_kl, bool with_kl, T* first, T* second) {
-    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+    each_column<kMost>(0, d_.dims, [&](std::ptrdiff_t k) {
       combine(w_logp, w_entropy, w_kl, with_kl, entropy_first_[k], kl_first_[k], logp_first_[k]);
-    }
+    });
     store_rows(g, d_.dims, logp_first_, first);
     if constexpr (Formula::kHasSecond) {
-      for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      each_column<kMost>(0, d_.dims, [&](std::ptrdiff_t k) {
         combine(w_logp, w_entropy, w_kl, with_kl, entropy_second_[k], kl_second_[k],
                 logp_second_[k]);
-      }
-      if (!shared_) {
+      });
+      if (!d_.shares_second) {
         store_rows(g, d_.dims, logp_second_, second);
         return;
       }
-      for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+      each_column<kMost>(0, d_.dims, [&](std::ptrdiff_t k) {
         for (int l = 0; l < kLanes; ++l) {
           shared_[k][l] += g.counts[l] ? static_cast<double>(logp_second_[k][l]) : 0.0;
         }
-      }
+      });
     }
   }
 
   // To be called before the first gradient if all samples share the second parameter.
   PPO_HD_CALL void share_second(Scratch& scratch) {
-    shared_ = scratch.rows<double>(d_.dims);
-    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) shared_[k] = {};
+    shared_ = Columns<double, kMost>(scratch, d_.dims);
+    each_column<kMost>(0, d_.dims, [&](std::ptrdiff_t k) { shared_[k] = {}; });
   }
   PPO_HD_CALL double shared(std::ptrdiff_t k) const {
     double sum = 0;
-    for (const double part : shared_[k].x) sum += part;
+    for (int l = 0; l < kLanes; ++l) sum += shared_.at(k, l);
     return sum;
   }
   void finish(T* second) const {
-    if (!shared_) return;
+    if (!d_.shares_second) return;
     for (std::ptrdiff_t k = 0; k < d_.dims; ++k) second[k] = static_cast<T>(shared(k));
   }
 
@@ -168,7 +174,7 @@ class ProductHead {
   }
 
   PPO_HD_CALL void store_actions(const Group& g, const MutableActions<T>& out) const {
-    for (int l = 0; l < g.size; ++l) {
+    for (int l = 0; l < g.lanes(); ++l) {
       for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
         if constexpr (std::is_same_v<Action, T>) {
           out.continuous(g.first + l, k) = action_[k][l];
@@ -218,17 +224,17 @@ class ProductHead {
   }
 
   Distribution<T> d_;
-  Rows<T> first_;  // [dims] each
-  Rows<T> second_;
-  Rows<Action> action_;
-  Rows<T> logp_first_;
-  Rows<T> logp_second_;
-  Rows<T> entropy_first_;
-  Rows<T> entropy_second_;
-  Rows<T> kl_first_;
-  Rows<T> kl_second_;
+  Columns<T, kMost> first_;  // [dims] each
+  Columns<T, kMost> second_;
+  Columns<Action, kMost> action_;
+  Columns<T, kMost> logp_first_;
+  Columns<T, kMost> logp_second_;
+  Columns<T, kMost> entropy_first_;
+  Columns<T, kMost> entropy_second_;
+  Columns<T, kMost> kl_first_;
+  Columns<T, kMost> kl_second_;
   bool has_shared_second_ = false;  // loaded with the first group
-  Rows<double> shared_;
+  Columns<double, kMost> shared_;
 };
 
 }  // namespace ppo::inline PPO_ISA

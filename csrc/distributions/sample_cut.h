@@ -7,8 +7,8 @@
 
 namespace ppo {
 
-// As many as lanes of the block that adds up what they found.
-inline constexpr std::ptrdiff_t kMostSampleWarps = 1024;
+// As many as the largest card has at once, 16 to a multiprocessor: more would add numbers for one block to put together.
+inline constexpr std::ptrdiff_t kMostSampleWarps = 2048;
 
 // Samples begin(), begin() + stride(), ... below batch.
 struct SampleCut {

@@ -2,7 +2,9 @@
 // whose columns lie side by side.
 //
 // A head holds the parameters of one group and answers for all of its lanes at once:
-//   load(group)            reads parameters; the first sample that is no distribution, or -1
+//   read(group)            reads parameters
+//   prepare(group)         what follows from them; the first sample that is no distribution, or -1
+//   load(group)            both
 //   load_actions(group)    reads actions; the first sample whose action is out of range, or -1
 //   evaluate(logp, H)      terms of each sample
 //   divergence(old, kl)    KL(old || this)
@@ -20,28 +22,35 @@
 
 namespace ppo::inline PPO_ISA {
 
-template <typename T>
+template <typename T, int kMost = 0>
 class SoftmaxHead {
+  static constexpr int kMostComponents = kMost == 0 ? 0 : 1;
   // As wide as T: compilers vectorise a choice by numbers of the same width only.
   using Index = std::conditional_t<sizeof(T) == sizeof(std::int32_t), std::int32_t, std::int64_t>;
 
  public:
   PPO_HD_CALL SoftmaxHead(const Distribution<T>& d, Scratch& scratch)
       : d_(d),
-        x_(scratch.rows<T>(d.dims)),
-        p_(scratch.rows<T>(d.dims)),
-        largest_(scratch.rows<T>(d.components)),
-        log_sum_(scratch.rows<T>(d.components)),
-        entropy_(scratch.rows<T>(d.components)),
-        action_(scratch.rows<Index>(d.components)) {}
+        x_(scratch, d.dims),
+        p_(scratch, d.dims),
+        largest_(scratch, d.components),
+        log_sum_(scratch, d.components),
+        entropy_(scratch, d.components),
+        action_(scratch, d.components) {}
 
   PPO_HD_CALL std::ptrdiff_t load(const Group& g) {
+    read(g);
+    return prepare(g);
+  }
+  PPO_HD_CALL void read(const Group& g) {
     load_rows(g, d_.dims, d_.first, x_);
     if (d_.mask) hide_masked(g);
+  }
+  PPO_HD_CALL std::ptrdiff_t prepare(const Group& g) {
     Lane<int> possible;
     for (int l = 0; l < kLanes; ++l) possible[l] = 1;
     std::ptrdiff_t begin = 0;
-    for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
+    for (std::ptrdiff_t c = 0; c < components(); ++c) {
       const std::ptrdiff_t end = begin + size(c);
       softmax(begin, end, largest_[c], log_sum_[c], entropy_[c], possible);
       begin = end;
@@ -52,7 +61,7 @@ class SoftmaxHead {
   PPO_HD_CALL std::ptrdiff_t load_actions(const Group& g, const Actions<T>& actions) {
     Lane<int> possible;
     for (int l = 0; l < kLanes; ++l) possible[l] = 1;
-    for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
+    for (std::ptrdiff_t c = 0; c < components(); ++c) {
       const std::int64_t choices = size(c);
       for (int l = 0; l < kLanes; ++l) {
         const std::int64_t action = actions.discrete(g.row[l], c);
@@ -68,9 +77,9 @@ class SoftmaxHead {
     logp = {};
     entropy = {};
     std::ptrdiff_t begin = 0;
-    for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
+    for (std::ptrdiff_t c = 0; c < components(); ++c) {
       for (int l = 0; l < kLanes; ++l) {
-        const T logit = x_[begin + action_[c][l]][l];
+        const T logit = x_.at(begin + action_[c][l], l);
         logp[l] += log_probability(logit, largest_[c][l], log_sum_[c][l]);
         entropy[l] += entropy_[c][l];
       }
@@ -81,16 +90,18 @@ class SoftmaxHead {
   PPO_HD_CALL void divergence(const SoftmaxHead& old, Lane<T>& kl) {
     old_ = old.p_;
     kl = {};
-    std::ptrdiff_t k = 0;
-    for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
-      for (const std::ptrdiff_t end = k + size(c); k < end; ++k) {
+    std::ptrdiff_t begin = 0;
+    for (std::ptrdiff_t c = 0; c < components(); ++c) {
+      const std::ptrdiff_t end = begin + size(c);
+      each_column<kMost>(begin, end, [&](std::ptrdiff_t k) {
         for (int l = 0; l < kLanes; ++l) {
           const T old_logp = log_probability(old.x_[k][l], old.largest_[c][l], old.log_sum_[c][l]);
           const T logp = log_probability(x_[k][l], largest_[c][l], log_sum_[c][l]);
           const T term = old.p_[k][l] * (old_logp - logp);
           kl[l] += old.p_[k][l] == T(0) ? T(0) : term;
         }
-      }
+      });
+      begin = end;
     }
   }
 
@@ -99,9 +110,9 @@ class SoftmaxHead {
   PPO_HD_CALL void gradient(const Group& g, const Lane<T>& w_logp, const Lane<T>& w_entropy,
                             const Lane<T>& w_kl, bool with_kl, T* first, T*) {
     std::ptrdiff_t begin = 0;
-    for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
+    for (std::ptrdiff_t c = 0; c < components(); ++c) {
       const std::ptrdiff_t end = begin + size(c);
-      for (std::ptrdiff_t k = begin; k < end; ++k) {
+      each_column<kMost>(begin, end, [&](std::ptrdiff_t k) {
         const Index choice = static_cast<Index>(k - begin);
         Lane<T> column;
         for (int l = 0; l < kLanes; ++l) {
@@ -117,7 +128,7 @@ class SoftmaxHead {
         constexpr T kNever = -std::numeric_limits<T>::infinity();
         for (int l = 0; l < kLanes; ++l) column[l] = x_[k][l] == kNever ? T(0) : column[l];
         p_[k] = column;  // no longer needed
-      }
+      });
       begin = end;
     }
     store_rows(g, d_.dims, p_, first);
@@ -130,7 +141,7 @@ class SoftmaxHead {
   PPO_HD_CALL void draw(const Group& g, std::uint64_t seed, std::uint32_t first_id,
                         std::uint64_t step) {
     std::ptrdiff_t begin = 0;
-    for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
+    for (std::ptrdiff_t c = 0; c < components(); ++c) {
       const std::ptrdiff_t end = begin + size(c);
       for (int l = 0; l < kLanes; ++l) {
         double sum = 0;
@@ -160,7 +171,7 @@ class SoftmaxHead {
   // The first most probable choice.
   PPO_HD_CALL void mode() {
     std::ptrdiff_t begin = 0;
-    for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
+    for (std::ptrdiff_t c = 0; c < components(); ++c) {
       const std::ptrdiff_t end = begin + size(c);
       for (int l = 0; l < kLanes; ++l) {
         std::ptrdiff_t best = begin;
@@ -172,41 +183,44 @@ class SoftmaxHead {
   }
 
   PPO_HD_CALL void store_actions(const Group& g, const MutableActions<T>& out) const {
-    for (std::ptrdiff_t c = 0; c < d_.components; ++c) {
-      for (int l = 0; l < g.size; ++l) out.discrete(g.first + l, c) = action_[c][l];
+    for (std::ptrdiff_t c = 0; c < components(); ++c) {
+      for (int l = 0; l < g.lanes(); ++l) out.discrete(g.first + l, c) = action_[c][l];
     }
   }
 
  private:
+  PPO_HD_CALL std::ptrdiff_t components() const {
+    return kMostComponents == 0 ? d_.components : kMostComponents;
+  }
   PPO_HD_CALL std::ptrdiff_t size(std::ptrdiff_t c) const {
-    return d_.sizes ? d_.sizes[c] : d_.dims;
+    return kMostComponents == 0 && d_.sizes ? d_.sizes[c] : d_.dims;
   }
 
   PPO_HD_CALL void hide_masked(const Group& g) {
     constexpr T kNever = -std::numeric_limits<T>::infinity();
-    for (std::ptrdiff_t k = 0; k < d_.dims; ++k) {
+    each_column<kMost>(0, d_.dims, [&](std::ptrdiff_t k) {
       for (int l = 0; l < kLanes; ++l) x_[k][l] = d_.mask(g.row[l], k) ? x_[k][l] : kNever;
-    }
+    });
   }
 
   // Probabilities and entropy of one component, columns begin .. end - 1.
   PPO_HD_CALL void softmax(std::ptrdiff_t begin, std::ptrdiff_t end, Lane<T>& largest,
                            Lane<T>& log_sum, Lane<T>& entropy, Lane<int>& possible) {
     Lane<T> most = x_[begin];
-    for (std::ptrdiff_t k = begin + 1; k < end; ++k) {
+    each_column<kMost>(begin + 1, end, [&](std::ptrdiff_t k) {
       for (int l = 0; l < kLanes; ++l) most[l] = x_[k][l] > most[l] ? x_[k][l] : most[l];
-    }
+    });
     Lane<T> sum = {};
-    for (std::ptrdiff_t k = begin; k < end; ++k) {
+    each_column<kMost>(begin, end, [&](std::ptrdiff_t k) {
       for (int l = 0; l < kLanes; ++l) {
         const T e = unnormalized_probability(x_[k][l], most[l]);
         p_[k][l] = e;
         sum[l] += e;
       }
-    }
+    });
     // Catches NaN, infinity, and rows of -infinity, whose differences are NaN.
-    constexpr T kMost = std::numeric_limits<T>::max();
-    for (int l = 0; l < kLanes; ++l) possible[l] &= (sum[l] >= T(1)) & (sum[l] <= kMost);
+    constexpr T kLargest = std::numeric_limits<T>::max();
+    for (int l = 0; l < kLanes; ++l) possible[l] &= (sum[l] >= T(1)) & (sum[l] <= kLargest);
     Lane<T> inverse;
     Lane<T> h = {};
     Lane<T> logs;
@@ -214,27 +228,27 @@ class SoftmaxHead {
       logs[l] = math::log(sum[l]);
       inverse[l] = T(1) / sum[l];
     }
-    for (std::ptrdiff_t k = begin; k < end; ++k) {
+    each_column<kMost>(begin, end, [&](std::ptrdiff_t k) {
       for (int l = 0; l < kLanes; ++l) {
         const T probability = p_[k][l] * inverse[l];
         const T log_p = log_probability(x_[k][l], most[l], logs[l]);
         p_[k][l] = probability;
         h[l] -= p_log_p(probability, log_p);
       }
-    }
+    });
     largest = most;
     log_sum = logs;
     entropy = h;
   }
 
   Distribution<T> d_;
-  Rows<T> x_;        // [dims] logits
-  Rows<T> p_;        // [dims] probabilities
-  Rows<T> largest_;  // [components] each
-  Rows<T> log_sum_;
-  Rows<T> entropy_;
-  Rows<Index> action_;
-  Rows<T> old_;  // [dims] probabilities of the old policy
+  Columns<T, kMost> x_;                  // [dims] logits
+  Columns<T, kMost> p_;                  // [dims] probabilities
+  Columns<T, kMostComponents> largest_;  // [components] each
+  Columns<T, kMostComponents> log_sum_;
+  Columns<T, kMostComponents> entropy_;
+  Columns<Index, kMostComponents> action_;
+  Columns<T, kMost> old_;  // [dims] probabilities of the old policy
 };
 
 }  // namespace ppo::inline PPO_ISA

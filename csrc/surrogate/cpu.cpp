@@ -9,12 +9,6 @@
 namespace ppo::inline PPO_ISA {
 namespace {
 
-Lane<double> equal_weights() {
-  Lane<double> result;
-  for (int l = 0; l < kLanes; ++l) result[l] = 1.0;
-  return result;
-}
-
 // The mean KL, on which the hinge's gradient depends.
 template <typename T, typename Head>
 double mean_kl(const LossCall<T>& a, const Samples<T>& samples, Head& head, Head& old) {
@@ -50,7 +44,7 @@ Problem loss_of_distribution(const LossCall<T>& a, const Samples<T>& samples,
   Lane<T> logp;
   Lane<T> entropy;
   Lane<T> kl;
-  Shares<T> shares = shares_of<T>(equal_weights(), a, samples.total(), kl_weight);
+  const Scales scales = scales_of(a, samples.total(), kl_weight);
   for (std::ptrdiff_t first = 0; first < a.batch; first += kLanes) {
     const Group g = samples.group(first, weights);
     const std::ptrdiff_t bad = head.load(g);
@@ -64,11 +58,12 @@ Problem loss_of_distribution(const LossCall<T>& a, const Samples<T>& samples,
       head.divergence(old, kl);
       sums[kSumKl].add(weights, kl);
     }
-    if (!samples.even()) shares = shares_of<T>(weights, a, samples.total(), kl_weight);
-    const Lane<T> w_logp = policy_terms(a, g, weights, logp, shares.policy, moments, sums);
+    const Shares<T> shares = shares_of<T>(weights, scales);
+    const Given<T> given = load_given(a, g);
+    const Lane<T> w_logp = policy_terms(a, given, weights, logp, shares.policy, moments, sums);
     sums[kSumEntropy].add(weights, entropy);
     if (a.values.data != nullptr) {
-      value_terms(a, g, weights, shares.value, samples.first(), sums);
+      value_terms(a, g, given, weights, shares.value, samples.first(), sums);
     }
     head.gradient(g, w_logp, shares.entropy, shares.kl, kl_has_gradient, a.policy.first_gradient,
                   a.policy.second_gradient);
@@ -83,12 +78,13 @@ Problem loss_of_logp(const LossCall<T>& a, const Samples<T>& samples, const Mome
   const bool has_kl = a.kl.data != nullptr;
   Sums sums;
   Lane<double> weights;
-  Shares<T> shares = shares_of<T>(equal_weights(), a, samples.total(), a.kl_coef);
+  const Scales scales = scales_of(a, samples.total(), a.kl_coef);
   for (std::ptrdiff_t first = 0; first < a.batch; first += kLanes) {
     const Group g = samples.group(first, weights);
-    if (!samples.even()) shares = shares_of<T>(weights, a, samples.total(), a.kl_coef);
+    const Shares<T> shares = shares_of<T>(weights, scales);
+    const Lane<T> logp = load_lane(g, a.policy.logp);
     Lane<T> w_logp =
-        policy_terms(a, g, weights, load_lane(g, a.policy.logp), shares.policy, moments, sums);
+        policy_terms(a, load_given(a, g), weights, logp, shares.policy, moments, sums);
     store_lane(g, w_logp, a.policy.first_gradient);
     if (!has_kl) continue;
     sums[kSumKl].add(weights, load_lane(g, a.kl));

@@ -7,12 +7,31 @@
 
 #include "surrogate/cuda.h"
 
+#include <type_traits>
+
 #include "distributions/heads.h"
 #include "ppo_fast/launch.h"
 #include "surrogate/warps.h"
 
 namespace ppo::cuda {
 namespace {
+
+// Heads of so few columns keep them in registers.
+constexpr int kFewColumns = 4;
+
+template <typename T>
+bool has_few_columns(const Distribution<T>& dist) {
+  return std::is_same_v<T, float> && dist.dims <= kFewColumns && dist.sizes == nullptr;
+}
+
+// Calls body.template operator()<Head>() with the head of a call.
+template <typename T, typename Body>
+void with_head_of(const Distribution<T>& dist, const Body& body) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (has_few_columns(dist)) return with_head<T, kFewColumns>(dist.family, body);
+  }
+  with_head<T>(dist.family, body);
+}
 
 // Shares out the scratch memory; returns how much of it there must be.
 template <typename T>
@@ -25,7 +44,9 @@ std::ptrdiff_t place(DeviceLoss<T>& d) {
     const std::ptrdiff_t bytes = count * static_cast<std::ptrdiff_t>(sizeof(Item));
     used += (bytes + kAlign - 1) / kAlign * kAlign;
   };
-  d.head_bytes = ppo::scratch_bytes(d.call.policy.dist) + ppo::scratch_bytes(d.call.old);
+  const Distribution<T>& dist = d.call.policy.dist;
+  d.head_bytes =
+      has_few_columns(dist) ? 0 : ppo::scratch_bytes(dist) + ppo::scratch_bytes(d.call.old);
   d.cut = cut_samples(d.call.batch, d.head_bytes);
   take(d.spreads, d.cut.warps + 1);
   take(d.sums, d.rows() * d.cut.warps);
@@ -61,7 +82,7 @@ cudaError_t run(const LossCall<T>& call, const DeviceCoefficients& coefficients,
   if (dist.batch == 0) {
     warps(LossOfLogp<T>{d});
   } else {
-    with_head<T>(dist.family, [&]<typename Head>() {
+    with_head_of(dist, [&]<typename Head>() {
       if (d.needs_mean_kl()) {
         warps(SumKl<T, Head>{d});
         block(JoinKl<T>{d});

@@ -54,10 +54,10 @@ class Samples {
   // The group from sample `first` on and the weights of its lanes.
   PPO_HD_CALL Group group(std::ptrdiff_t first, Lane<double>& weights) const {
     Group g = whole_group(first, batch_);
-    for (int l = 0; l < kLanes; ++l) weights[l] = l < g.size ? 1.0 : 0.0;
+    for (int l = 0; l < kLanes; ++l) weights[l] = l < g.lanes() ? 1.0 : 0.0;
     if (even()) return g;
     g.contiguous = false;
-    for (int l = 0; l < g.size; ++l) {
+    for (int l = 0; l < g.lanes(); ++l) {
       weights[l] = weight(first + l);
       g.counts[l] = weights[l] != 0.0;
     }

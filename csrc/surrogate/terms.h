@@ -8,22 +8,42 @@
 
 namespace ppo::inline PPO_ISA {
 
-// What a sample's terms weigh in the gradient of the loss, per lane.
+// What the samples of a group are given beside the policy, per lane; zeros where a column is absent.
+template <typename T>
+struct Given {
+  Lane<T> old_logp, advantage, value, target, old_value;
+};
+template <typename T>
+PPO_HD Given<T> load_given(const LossCall<T>& a, const Group& g) {
+  return {load_lane_or_zero(g, a.old_logp), load_lane_or_zero(g, a.advantages),
+          load_lane_or_zero(g, a.values), load_lane_or_zero(g, a.returns),
+          load_lane_or_zero(g, a.old_values)};
+}
+
+// What the terms of a sample of weight 1 weigh in the gradient of the loss.
+struct Scales {
+  double policy, value, entropy, kl;
+};
+
+// total: the weight of all samples; kl_weight: of the mean KL in the loss.
+PPO_HD Scales scales_of(const LossCoefficients& a, double total, double kl_weight) {
+  return {-1.0 / total, 2.0 * a.value_coef / total, -a.entropy_coef / total, kl_weight / total};
+}
+
+// The same of the samples of a group, per lane.
 template <typename T>
 struct Shares {
   Lane<T> policy, value, entropy, kl;
 };
 
-// total: the weight of all samples; kl_weight: of the mean KL in the loss.
 template <typename T>
-PPO_HD Shares<T> shares_of(const Lane<double>& weights, const LossCoefficients& a, double total,
-                           double kl_weight) {
+PPO_HD Shares<T> shares_of(const Lane<double>& weights, const Scales& scales) {
   Shares<T> s;
   for (int l = 0; l < kLanes; ++l) {
-    s.policy[l] = static_cast<T>(-weights[l] / total);
-    s.value[l] = static_cast<T>(2.0 * a.value_coef * weights[l] / total);
-    s.entropy[l] = static_cast<T>(-(a.entropy_coef * weights[l] / total));
-    s.kl[l] = static_cast<T>(kl_weight * weights[l] / total);
+    s.policy[l] = static_cast<T>(scales.policy * weights[l]);
+    s.value[l] = static_cast<T>(scales.value * weights[l]);
+    s.entropy[l] = static_cast<T>(scales.entropy * weights[l]);
+    s.kl[l] = static_cast<T>(scales.kl * weights[l]);
   }
   return s;
 }
@@ -64,16 +84,16 @@ PPO_HD_CALL void add_ratios(const Lane<double>& weights, const Lane<T>& ratio,
 
 // The policy's part: objective and statistics of the ratio. Returns d loss / d logp.
 template <typename T>
-PPO_HD_CALL Lane<T> policy_terms(const LossCall<T>& a, const Group& g, const Lane<double>& weights,
-                                 const Lane<T>& logp, const Lane<T>& share, const Moments& moments,
-                                 Sums& sums) {
+PPO_HD_CALL Lane<T> policy_terms(const LossCall<T>& a, const Given<T>& given,
+                                 const Lane<double>& weights, const Lane<T>& logp,
+                                 const Lane<T>& share, const Moments& moments, Sums& sums) {
   const T mean = static_cast<T>(moments.mean);
   const T scale = static_cast<T>(moments.scale);
   const Bounds<T> bounds = {static_cast<T>(a.ratio_low), static_cast<T>(a.ratio_high),
                             static_cast<T>(a.dual_clip)};
   const bool has_ratio = a.old_logp.data != nullptr;
-  const Lane<T> old_logp = has_ratio ? load_lane(g, a.old_logp) : logp;
-  Lane<T> advantage = load_lane(g, a.advantages);
+  const Lane<T> old_logp = has_ratio ? given.old_logp : logp;
+  Lane<T> advantage = given.advantage;
   Lane<T> value;
   Lane<T> gradient;
   Lane<T> log_ratio;
@@ -114,14 +134,14 @@ PPO_HD_CALL Lane<T> policy_terms(const LossCall<T>& a, const Group& g, const Lan
 // The value loss, its gradient, and the explained variance. Variances of returns and residuals are
 // formed around those of one sample, where they hardly cancel.
 template <typename T>
-PPO_HD_CALL void value_terms(const LossCall<T>& a, const Group& g, const Lane<double>& weights,
-                             const Lane<T>& share, std::ptrdiff_t origin, Sums& sums) {
+PPO_HD_CALL void value_terms(const LossCall<T>& a, const Group& g, const Given<T>& given,
+                             const Lane<double>& weights, const Lane<T>& share, std::ptrdiff_t origin, Sums& sums) {
   const double first_target = static_cast<double>(a.returns[origin]);
   const double first_residual = static_cast<double>(a.values[origin]) - first_target;
   const T c = static_cast<T>(a.clip_range_values);
-  const Lane<T> value = load_lane(g, a.values);
-  const Lane<T> target = load_lane(g, a.returns);
-  const Lane<T> old_value = a.old_values.data == nullptr ? value : load_lane(g, a.old_values);
+  const Lane<T>& value = given.value;
+  const Lane<T>& target = given.target;
+  const Lane<T>& old_value = a.old_values.data == nullptr ? value : given.old_value;
   Lane<T> squared;
   Lane<T> gradient;
   Lane<double> shifted;

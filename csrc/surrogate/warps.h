@@ -113,8 +113,13 @@ struct JoinCounts {
 
   template <typename Warp>
   PPO_HD void each(std::ptrdiff_t w, const Warp& warp) const {
-    const std::ptrdiff_t part = w * kLossLanes + warp.lane();
-    const Spread all = warp.total(part < d.cut.warps ? d.spreads[part] : Spread(), JoinSpreads());
+    // A place that is written was read by this warp.
+    Spread mine;
+    for (std::ptrdiff_t part = w * kLossLanes + warp.lane(); part < d.cut.warps;
+         part += kLossLanes * kLossLanes) {
+      mine = Spread::join(mine, d.spreads[part]);
+    }
+    const Spread all = warp.total(mine, JoinSpreads());
     if (warp.lane() == 0 && w * kLossLanes < d.cut.warps) d.spreads[w * kLossLanes] = all;
   }
   template <typename Warp>
@@ -142,10 +147,16 @@ PPO_HD double total_of(const DeviceLoss<T>& d, const Warp& warp, std::ptrdiff_t 
 template <typename T, typename Warp>
 PPO_HD void store_sums(const DeviceLoss<T>& d, std::ptrdiff_t w, const Warp& warp,
                        const Sums& sums) {
-  for (int s = 0; s < kNumSums; ++s) store_sum(d, w, warp, s, sums.of[s].part[0], Add());
-  store_sum(d, w, warp, kNumSums, sums.ratio_max[0], Larger());
-  const FarRatios far = warp.total(sums.far, JoinFar());
-  if (warp.lane() == 0) d.far[w] = far;
+  double all[kNumSums + 1];
+  PPO_UNROLL
+  for (int s = 0; s < kNumSums; ++s) all[s] = warp.total(sums.of[s].part[0], Add());
+  all[kNumSums] = warp.total(sums.ratio_max[0], Larger());
+  const bool none_is_far = all[kSumLimited] == 0.0;
+  const FarRatios far = none_is_far ? FarRatios() : warp.total(sums.far, JoinFar());
+  if (warp.lane() != 0) return;
+  PPO_UNROLL
+  for (int s = 0; s <= kNumSums; ++s) d.sums[s * d.cut.warps + w] = all[s];
+  d.far[w] = far;
 }
 
 // The pass before, where a hinge of the mean KL needs it.
@@ -212,29 +223,34 @@ struct LossOfDistribution {
     Head old(a.old, scratch);
     if (a.policy.dist.shares_second) head.share_second(scratch);
     Sums sums;
+    const Scales scales = scales_of(a, samples.total(), kl_weight);
     for (std::ptrdiff_t i = d.cut.begin(w, warp.lane()); i < d.cut.batch; i += d.cut.stride()) {
       Lane<double> weights;
       Lane<T> logp;
       Lane<T> entropy;
       Lane<T> kl = {};
       const Group g = samples.group(i, weights);
-      bool is_bad = head.load(g) >= 0;
-      is_bad |= head.load_actions(g, a.policy.actions) >= 0;
+      // All loads before anything waits for one.
+      const Given<T> given = load_given(a, g);
+      head.read(g);
+      if (has_kl) old.read(g);
+      bool is_bad = head.load_actions(g, a.policy.actions) >= 0;
+      is_bad |= head.prepare(g) >= 0;
       head.evaluate(logp, entropy);
       if (has_kl) {
-        is_bad |= old.load(g) >= 0;
+        is_bad |= old.prepare(g) >= 0;
         head.divergence(old, kl);
       }
-      Shares<T> shares = shares_of<T>(weights, a, samples.total(), kl_weight);
+      Shares<T> shares = shares_of<T>(weights, scales);
       if (is_bad) {
         logp[0] = entropy[0] = kl[0] = kNaN;
         shares.policy[0] = shares.entropy[0] = kNaN;
       }
       sums[kSumKl].add(weights, kl);
-      const Lane<T> w_logp = policy_terms(a, g, weights, logp, shares.policy, moments, sums);
+      const Lane<T> w_logp = policy_terms(a, given, weights, logp, shares.policy, moments, sums);
       sums[kSumEntropy].add(weights, entropy);
       if (a.values.data != nullptr) {
-        value_terms(a, g, weights, shares.value, samples.first(), sums);
+        value_terms(a, g, given, weights, shares.value, samples.first(), sums);
       }
       head.gradient(g, w_logp, shares.entropy, shares.kl, kl_weight != 0.0, a.policy.first_gradient,
                     a.policy.second_gradient);
@@ -257,12 +273,14 @@ struct LossOfLogp {
     const Samples<T> samples = d.samples();
     const Moments moments = moments_of(d);
     Sums sums;
+    const Scales scales = scales_of(a, samples.total(), a.kl_coef);
     for (std::ptrdiff_t i = d.cut.begin(w, warp.lane()); i < d.cut.batch; i += d.cut.stride()) {
       Lane<double> weights;
       const Group g = samples.group(i, weights);
-      Shares<T> shares = shares_of<T>(weights, a, samples.total(), a.kl_coef);
-      Lane<T> w_logp =
-          policy_terms(a, g, weights, load_lane(g, a.policy.logp), shares.policy, moments, sums);
+      const Shares<T> shares = shares_of<T>(weights, scales);
+      const Given<T> given = load_given(a, g);
+      const Lane<T> logp = load_lane(g, a.policy.logp);
+      Lane<T> w_logp = policy_terms(a, given, weights, logp, shares.policy, moments, sums);
       store_lane(g, w_logp, a.policy.first_gradient);
       if (a.kl.data == nullptr) continue;
       sums[kSumKl].add(weights, load_lane(g, a.kl));
@@ -291,8 +309,10 @@ struct FinishLoss {
     }
     if (w != kLossLanes - 1) return;
     FarRatios far;
-    for (std::ptrdiff_t k = warp.lane(); k < d.cut.warps; k += kLossLanes) far.add(d.far[k]);
-    far = warp.total(far, JoinFar());
+    if (total_of(d, warp, kSumLimited, Add()) != 0.0) {
+      for (std::ptrdiff_t k = warp.lane(); k < d.cut.warps; k += kLossLanes) far.add(d.far[k]);
+      far = warp.total(far, JoinFar());
+    }
     if (warp.lane() == 0) d.far[d.cut.warps] = far;
   }
   template <typename Warp>

@@ -109,7 +109,7 @@ class Block {
 };
 
 template <typename Body>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     warps_kernel(const __grid_constant__ Body body, const std::ptrdiff_t warps) {
   const std::ptrdiff_t warp =
       static_cast<std::ptrdiff_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / kLanes;
