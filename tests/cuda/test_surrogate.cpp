@@ -118,6 +118,6 @@ void check(std::ptrdiff_t batch) {
 }  // namespace
 
 int main() {
-  for (std::ptrdiff_t batch : {2, 33, 1000, 33000}) check(batch);
+  for (std::ptrdiff_t batch : {2, 33, 1000, 66000}) check(batch);
   return 0;
 }
