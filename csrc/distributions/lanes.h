@@ -38,7 +38,7 @@ struct Group {
   bool counts[kLanes];
   bool contiguous;  // the rows are kLanes neighbours
 
-  // With a sample of their own. A lone lane has one, or no group: a count that the compiler knows keeps all else in registers.
+  // Those with a sample of their own. A lone lane has one: as the compiler knows it, a GPU keeps groups in registers.
   PPO_HD int lanes() const { return kLanes == 1 ? 1 : size; }
 };
 
@@ -90,11 +90,11 @@ class Scratch {
   PPO_HD explicit Scratch(void* memory, int lane = 0)
       : next_(static_cast<char*>(memory)), lane_(lane) {}
 
-  // Rows of kLossLanes values; the place of this thread's in the first.
-  template <typename Lane>
-  PPO_HD Lane* take(std::ptrdiff_t count) {
-    Lane* first = reinterpret_cast<Lane*>(next_);
-    next_ += count * (kLossLanes / kLanes) * static_cast<std::ptrdiff_t>(sizeof(Lane));
+  // Rows of kLossLanes values: where those of this thread are in the first.
+  template <typename T>
+  PPO_HD Lane<T>* rows(std::ptrdiff_t count) {
+    Lane<T>* first = reinterpret_cast<Lane<T>*>(next_);
+    next_ += count * kLossLanes * static_cast<std::ptrdiff_t>(sizeof(T));
     return first + lane_;
   }
 
@@ -129,7 +129,7 @@ template <typename T>
 class Columns<T, 0> {
  public:
   Columns() = default;
-  PPO_HD Columns(Scratch& scratch, std::ptrdiff_t count) : first_(scratch.take<Lane<T>>(count)) {}
+  PPO_HD Columns(Scratch& scratch, std::ptrdiff_t count) : first_(scratch.rows<T>(count)) {}
 
   PPO_HD Lane<T>& operator[](std::ptrdiff_t k) const { return first_[k * (kLossLanes / kLanes)]; }
   PPO_HD T at(std::ptrdiff_t k, int l) const { return (*this)[k][l]; }

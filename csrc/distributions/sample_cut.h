@@ -7,7 +7,7 @@
 
 namespace ppo {
 
-// As many as the largest card has at once, 16 to a multiprocessor: more would add numbers for one block to put together.
+// About as many as the largest card has at once: each leaves numbers for one block to put together.
 inline constexpr std::ptrdiff_t kMostSampleWarps = 2048;
 
 // Samples begin(), begin() + stride(), ... below batch.

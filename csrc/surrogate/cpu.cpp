@@ -59,11 +59,11 @@ Problem loss_of_distribution(const LossCall<T>& a, const Samples<T>& samples,
       sums[kSumKl].add(weights, kl);
     }
     const Shares<T> shares = shares_of<T>(weights, scales);
-    const Given<T> given = load_given(a, g);
-    const Lane<T> w_logp = policy_terms(a, given, weights, logp, shares.policy, moments, sums);
+    const Inputs<T> inputs = load_inputs(a, g);
+    const Lane<T> w_logp = policy_terms(a, inputs, weights, logp, shares.policy, moments, sums);
     sums[kSumEntropy].add(weights, entropy);
     if (a.values.data != nullptr) {
-      value_terms(a, g, given, weights, shares.value, samples.first(), sums);
+      value_terms(a, g, inputs, weights, shares.value, samples.first(), sums);
     }
     head.gradient(g, w_logp, shares.entropy, shares.kl, kl_has_gradient, a.policy.first_gradient,
                   a.policy.second_gradient);
@@ -84,7 +84,7 @@ Problem loss_of_logp(const LossCall<T>& a, const Samples<T>& samples, const Mome
     const Shares<T> shares = shares_of<T>(weights, scales);
     const Lane<T> logp = load_lane(g, a.policy.logp);
     Lane<T> w_logp =
-        policy_terms(a, load_given(a, g), weights, logp, shares.policy, moments, sums);
+        policy_terms(a, load_inputs(a, g), weights, logp, shares.policy, moments, sums);
     store_lane(g, w_logp, a.policy.first_gradient);
     if (!has_kl) continue;
     sums[kSumKl].add(weights, load_lane(g, a.kl));

@@ -10,11 +10,11 @@ namespace ppo::inline PPO_ISA {
 
 // What the samples of a group are given beside the policy, per lane; zeros where a column is absent.
 template <typename T>
-struct Given {
+struct Inputs {
   Lane<T> old_logp, advantage, value, target, old_value;
 };
 template <typename T>
-PPO_HD Given<T> load_given(const LossCall<T>& a, const Group& g) {
+PPO_HD Inputs<T> load_inputs(const LossCall<T>& a, const Group& g) {
   return {load_lane_or_zero(g, a.old_logp), load_lane_or_zero(g, a.advantages),
           load_lane_or_zero(g, a.values), load_lane_or_zero(g, a.returns),
           load_lane_or_zero(g, a.old_values)};
@@ -84,7 +84,7 @@ PPO_HD_CALL void add_ratios(const Lane<double>& weights, const Lane<T>& ratio,
 
 // The policy's part: objective and statistics of the ratio. Returns d loss / d logp.
 template <typename T>
-PPO_HD_CALL Lane<T> policy_terms(const LossCall<T>& a, const Given<T>& given,
+PPO_HD_CALL Lane<T> policy_terms(const LossCall<T>& a, const Inputs<T>& inputs,
                                  const Lane<double>& weights, const Lane<T>& logp,
                                  const Lane<T>& share, const Moments& moments, Sums& sums) {
   const T mean = static_cast<T>(moments.mean);
@@ -92,8 +92,8 @@ PPO_HD_CALL Lane<T> policy_terms(const LossCall<T>& a, const Given<T>& given,
   const Bounds<T> bounds = {static_cast<T>(a.ratio_low), static_cast<T>(a.ratio_high),
                             static_cast<T>(a.dual_clip)};
   const bool has_ratio = a.old_logp.data != nullptr;
-  const Lane<T> old_logp = has_ratio ? given.old_logp : logp;
-  Lane<T> advantage = given.advantage;
+  const Lane<T> old_logp = has_ratio ? inputs.old_logp : logp;
+  Lane<T> advantage = inputs.advantage;
   Lane<T> value;
   Lane<T> gradient;
   Lane<T> log_ratio;
@@ -134,14 +134,15 @@ PPO_HD_CALL Lane<T> policy_terms(const LossCall<T>& a, const Given<T>& given,
 // The value loss, its gradient, and the explained variance. Variances of returns and residuals are
 // formed around those of one sample, where they hardly cancel.
 template <typename T>
-PPO_HD_CALL void value_terms(const LossCall<T>& a, const Group& g, const Given<T>& given,
-                             const Lane<double>& weights, const Lane<T>& share, std::ptrdiff_t origin, Sums& sums) {
+PPO_HD_CALL void value_terms(const LossCall<T>& a, const Group& g, const Inputs<T>& inputs,
+                             const Lane<double>& weights, const Lane<T>& share,
+                             std::ptrdiff_t origin, Sums& sums) {
   const double first_target = static_cast<double>(a.returns[origin]);
   const double first_residual = static_cast<double>(a.values[origin]) - first_target;
   const T c = static_cast<T>(a.clip_range_values);
-  const Lane<T>& value = given.value;
-  const Lane<T>& target = given.target;
-  const Lane<T>& old_value = a.old_values.data == nullptr ? value : given.old_value;
+  const Lane<T>& value = inputs.value;
+  const Lane<T>& target = inputs.target;
+  const Lane<T>& old_value = a.old_values.data == nullptr ? value : inputs.old_value;
   Lane<T> squared;
   Lane<T> gradient;
   Lane<double> shifted;

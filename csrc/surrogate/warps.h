@@ -28,7 +28,7 @@ PPO_HD void read(const DeviceCoefficients& from, LossCoefficients& to) {
   if (from.value_coef) to.value_coef = *from.value_coef;
 }
 
-// Everything that a kernel of a loss is given.
+// Everything that a kernel of a loss is inputs.
 template <typename T>
 struct DeviceLoss {
   LossCall<T> call;
@@ -231,7 +231,7 @@ struct LossOfDistribution {
       Lane<T> kl = {};
       const Group g = samples.group(i, weights);
       // All loads before anything waits for one.
-      const Given<T> given = load_given(a, g);
+      const Inputs<T> inputs = load_inputs(a, g);
       head.read(g);
       if (has_kl) old.read(g);
       bool is_bad = head.load_actions(g, a.policy.actions) >= 0;
@@ -247,10 +247,10 @@ struct LossOfDistribution {
         shares.policy[0] = shares.entropy[0] = kNaN;
       }
       sums[kSumKl].add(weights, kl);
-      const Lane<T> w_logp = policy_terms(a, given, weights, logp, shares.policy, moments, sums);
+      const Lane<T> w_logp = policy_terms(a, inputs, weights, logp, shares.policy, moments, sums);
       sums[kSumEntropy].add(weights, entropy);
       if (a.values.data != nullptr) {
-        value_terms(a, g, given, weights, shares.value, samples.first(), sums);
+        value_terms(a, g, inputs, weights, shares.value, samples.first(), sums);
       }
       head.gradient(g, w_logp, shares.entropy, shares.kl, kl_weight != 0.0, a.policy.first_gradient,
                     a.policy.second_gradient);
@@ -278,9 +278,9 @@ struct LossOfLogp {
       Lane<double> weights;
       const Group g = samples.group(i, weights);
       const Shares<T> shares = shares_of<T>(weights, scales);
-      const Given<T> given = load_given(a, g);
+      const Inputs<T> inputs = load_inputs(a, g);
       const Lane<T> logp = load_lane(g, a.policy.logp);
-      Lane<T> w_logp = policy_terms(a, given, weights, logp, shares.policy, moments, sums);
+      Lane<T> w_logp = policy_terms(a, inputs, weights, logp, shares.policy, moments, sums);
       store_lane(g, w_logp, a.policy.first_gradient);
       if (a.kl.data == nullptr) continue;
       sums[kSumKl].add(weights, load_lane(g, a.kl));

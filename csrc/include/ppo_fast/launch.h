@@ -16,6 +16,8 @@ namespace ppo::cuda {
 inline constexpr int kLanes = 32;
 inline constexpr int kWarpsPerBlock = 4;
 inline constexpr int kThreads = kWarpsPerBlock * kLanes;
+// Of for_each_warp, on a multiprocessor, whose threads then have 128 registers.
+inline constexpr int kBlocksAtOnce = 4;
 inline constexpr int kBlockWarps = 32;  // of in_one_block
 inline constexpr int kMostBlockThreads = 16 * kLanes;
 
@@ -109,7 +111,7 @@ class Block {
 };
 
 template <typename Body>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     warps_kernel(const __grid_constant__ Body body, const std::ptrdiff_t warps) {
   const std::ptrdiff_t warp =
       static_cast<std::ptrdiff_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / kLanes;
