@@ -56,8 +56,7 @@ def tiles():
     ppo_fast.gae(rewards, values, gamma=0.99, gae_lambda=0.9, **ends)
 
 
-def policies_and_losses(size, dtype):
-    dims = 3
+def policies_and_losses(size, dims, dtype):
     first, log_std = draw(size, dims, dtype=dtype), draw(dims, dtype=dtype)
     old = draw(size, dims, dtype=dtype)
     first.requires_grad_()
@@ -115,14 +114,15 @@ def environments():
 def main():
     for dtype in (torch.float32, torch.float64):
         advantages(dtype)
-        for size in SIZES:
-            policies_and_losses(size, dtype)
+        for size, dims in POLICIES:
+            policies_and_losses(size, dims, dtype)
     tiles()
     environments()
 
 
 DEVICE = "cuda"
-SIZES = (100, 33_000)  # the larger: several samples to a lane
+# With columns in registers and in memory; the last with several samples to a lane.
+POLICIES = ((100, 3), (100, 5), (66_000, 3))
 if __name__ == "__main__":
     main()
     torch.cuda.synchronize()
