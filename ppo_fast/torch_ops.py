@@ -10,7 +10,7 @@ batch.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, from_numpy, is_grad_enabled
@@ -85,8 +85,8 @@ class _Attach(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
-        if is_grad_enabled():  # create_graph: torch refuses second derivatives
-            return _scaled_once(ctx, outer)
+        if is_grad_enabled():  # create_graph
+            return _only_once(_scaled)(ctx, outer)
         if cuda.holds(outer):  # to look at it would mean to wait
             return (None, *torch._foreach_mul(ctx.saved_tensors, outer))
         if outer.item() == 1.0:
@@ -98,7 +98,36 @@ def _scaled(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
     return (None, *(x * outer for x in ctx.saved_tensors))
 
 
-_scaled_once = once_differentiable(_scaled)
+class _Final(torch.autograd.Function):
+    """Gradients as they are, which have none of their own."""
+
+    @staticmethod
+    def forward(_: Any, _anchor: Tensor, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        return gradients
+
+    @staticmethod
+    def backward(_: Any, *_outer: Tensor) -> NoReturn:
+        raise RuntimeError(
+            "ppo_fast: trying to differentiate twice what has first derivatives alone; "
+            "write the loss in torch operations where you need second ones"
+        )
+
+
+def _only_once(backward: Callable[..., tuple[Tensor | None, ...]]) -> Any:
+    """As torch's once_differentiable, which would give second derivatives of 0 if `outer` has none."""
+
+    def once(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            gradients = backward(ctx, *outer)
+        if not is_grad_enabled():
+            return gradients
+        anchor = torch.empty(0, requires_grad=True)
+        result: tuple[Tensor | None, ...] = _Final.apply(anchor, *gradients)  # type: ignore[no-untyped-call]
+        return result
+
+    return once
+
+
 # `apply` without the wrapper that serves functorch's transforms: their tensors have no memory that
 # could have been read up to here.
 _attach: Any = super(torch.autograd.Function, _Attach).apply
@@ -149,8 +178,17 @@ def evaluate(dist: Parameters, actions: Tensor) -> tuple[Tensor, Tensor]:
     tensors = (first, second, mask, actions)
     names = (_NAMES[family], "log_std", "dist.mask", "actions")
     _require_tensors("evaluate", names, tensors)
-    result: tuple[Tensor, Tensor] = _Evaluate.apply(*tensors, family, nvec)  # type: ignore[no-untyped-call]
+    function = _EagerEvaluate if _is_eager(tensors) else _Evaluate
+    result: tuple[Tensor, Tensor] = function.apply(*tensors, family, nvec)  # type: ignore[no-untyped-call]
     return result
+
+
+def _evaluate_backward(ctx: Any, logp: Tensor, entropy: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = (*ctx.saved_tensors, logp, entropy)
+    eager = _is_eager(tensors)
+    run = _evaluate_backward_kernel if eager else torch.ops.ppo_fast.evaluate_backward
+    first, second = run(*tensors, *ctx.form)
+    return first, None if tensors[1] is None else second, None, None, None, None
 
 
 class _Evaluate(torch.autograd.Function):
@@ -162,14 +200,11 @@ class _Evaluate(torch.autograd.Function):
         logp, entropy = run(*arguments)
         return logp, entropy
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, logp: Tensor, entropy: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = (*ctx.saved_tensors, logp, entropy)
-        eager = _is_eager(tensors)
-        run = _evaluate_backward_kernel if eager else torch.ops.ppo_fast.evaluate_backward
-        first, second = run(*tensors, *ctx.form)
-        return first, None if tensors[1] is None else second, None, None, None, None
+    backward = staticmethod(once_differentiable(_evaluate_backward))
+
+
+class _EagerEvaluate(_Evaluate):
+    backward = staticmethod(_only_once(_evaluate_backward))
 
 
 def _evaluate_kernel(*arguments: Any) -> tuple[Tensor, ...]:
@@ -201,8 +236,16 @@ def kl(old: Parameters, new: Parameters) -> Tensor:
     _require_tensors("kl", names, tensors)
     if is_compiling():
         tensors = _distinct(tensors)
-    result: Tensor = _Kl.apply(*tensors, new.family, new.nvec, old.nvec)  # type: ignore[no-untyped-call]
+    function = _EagerKl if _is_eager(tensors) else _Kl
+    result: Tensor = function.apply(*tensors, new.family, new.nvec, old.nvec)  # type: ignore[no-untyped-call]
     return result
+
+
+def _kl_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = (*ctx.saved_tensors, gradient)
+    run = _kl_backward_kernel if _is_eager(tensors) else torch.ops.ppo_fast.kl_backward
+    first, second = run(*tensors, *ctx.form)
+    return first, None if tensors[1] is None else second, *([None] * 7)
 
 
 class _Kl(torch.autograd.Function):
@@ -214,13 +257,11 @@ class _Kl(torch.autograd.Function):
         result: Tensor = run(*arguments)
         return result
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = (*ctx.saved_tensors, gradient)
-        run = _kl_backward_kernel if _is_eager(tensors) else torch.ops.ppo_fast.kl_backward
-        first, second = run(*tensors, *ctx.form)
-        return first, None if tensors[1] is None else second, *([None] * 7)
+    backward = staticmethod(once_differentiable(_kl_backward))
+
+
+class _EagerKl(_Kl):
+    backward = staticmethod(_only_once(_kl_backward))
 
 
 def _kl_kernel(*arguments: Any) -> Tensor:

@@ -135,10 +135,11 @@ def test_compiles_to_one_graph(family):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("is_weighted", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_second_derivatives_are_refused(family):
+def test_second_derivatives_are_refused(family, is_weighted):
     case = Case(family, 8)
-    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+    weight = torch.ones((), dtype=torch.float64, requires_grad=is_weighted)
     for result in (case.dist.evaluate(case.actions)[0], case.old_dist.kl(case.dist)):
         (gradient, *_) = torch.autograd.grad(
             (weight * result).sum(), case.leaves, create_graph=True

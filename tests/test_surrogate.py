@@ -260,11 +260,14 @@ def test_no_gradient_is_asked_for():
     assert loss_of(batch)[0].requires_grad
 
 
-def test_second_derivatives_are_refused():
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_second_derivatives_are_refused(is_weighted):
     batch = random_tensors(12, 8, 3)
-    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
-    weighted = weight * loss_of(batch)[0]
-    (gradient,) = torch.autograd.grad(weighted, batch["logits"], create_graph=True)
+    # torch's own refusal looks at whether the gradient that comes in could be differentiated.
+    weight = torch.ones((), dtype=torch.float64, requires_grad=is_weighted)
+    loss = weight * loss_of(batch)[0] if is_weighted else loss_of(batch)[0]
+    (gradient,) = torch.autograd.grad(loss, batch["logits"], create_graph=True)
+    assert torch.equal(gradient.detach(), gradients(loss_of(batch)[0], batch)[0])
     with pytest.raises(RuntimeError, match="differentiate twice"):
         gradient.sum().backward()
 
