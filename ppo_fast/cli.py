@@ -45,6 +45,10 @@ _OTHER_NAMES = {
 }
 
 
+# Options with a choice of this name; others are numbers that may be absent.
+_LOWER_NONE = ("--normalize-advantages",)
+
+
 class UsageError(Exception):
     """Wrong arguments: exit status 2."""
 
@@ -69,10 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command is None:
         return _fail(f"unknown command {args[0]!r}; there are {', '.join(commands)}", 2)
     try:
-        return command([_dashed(arg) for arg in args[1:]])
+        return command(_spelled([_dashed(arg) for arg in args[1:]]))
     except UsageError as error:
         return _fail(str(error), 2, args[0])
     except (ValueError, ArithmeticError, OSError, RuntimeError, ImportError, MemoryError) as error:
+        if getattr(error, "__notes__", None):  # of an environment, whose author has to find it
+            raise
         return _fail(str(error) or type(error).__name__, 1, args[0])
     except KeyboardInterrupt as error:
         return _fail(str(error) or "stopped", 130, args[0])
@@ -496,6 +502,19 @@ def _dashed(arg: str) -> str:
     """An option with dashes, where it was given with underscores."""
     name, equals, value = arg.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else arg
+
+
+def _spelled(args: list[str]) -> list[str]:
+    """Values "none" in the case that their option knows them by."""
+    result: list[str] = []
+    for k, arg in enumerate(args):
+        option, equals, value = arg.partition("=")
+        if not (equals and option.startswith("--")):
+            option, value = args[k - 1] if k > 0 else "", arg
+        none = "none" if option in _LOWER_NONE else "None"
+        is_none = value.lower() == "none" and option.startswith("--")
+        result.append(arg[: len(arg) - len(value)] + none if is_none else arg)
+    return result
 
 
 def _value_of(option: str, args: list[str]) -> str | None:

@@ -86,7 +86,7 @@ class _Attach(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         if is_grad_enabled():  # create_graph
-            return _only_once(_scaled)(ctx, outer)
+            return _scaled_once(ctx, outer)
         if cuda.holds(outer):  # to look at it would mean to wait
             return (None, *torch._foreach_mul(ctx.saved_tensors, outer))
         if outer.item() == 1.0:
@@ -113,21 +113,21 @@ class _Final(torch.autograd.Function):
         )
 
 
-def _only_once(backward: Callable[..., tuple[Tensor | None, ...]]) -> Any:
-    """As torch's once_differentiable, which would give second derivatives of 0 if `outer` has none."""
+def _only_once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """As torch's once_differentiable, for which second derivatives are 0 if `outer` has none."""
 
-    def once(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+    def once(ctx: Any, *outer: Tensor) -> Any:
         with torch.no_grad():
             gradients = backward(ctx, *outer)
         if not is_grad_enabled():
             return gradients
         anchor = torch.empty(0, requires_grad=True)
-        result: tuple[Tensor | None, ...] = _Final.apply(anchor, *gradients)  # type: ignore[no-untyped-call]
-        return result
+        return _Final.apply(anchor, *gradients)  # type: ignore[no-untyped-call]
 
     return once
 
 
+_scaled_once: Callable[..., tuple[Tensor | None, ...]] = _only_once(_scaled)
 # `apply` without the wrapper that serves functorch's transforms: their tensors have no memory that
 # could have been read up to here.
 _attach: Any = super(torch.autograd.Function, _Attach).apply
@@ -183,8 +183,8 @@ def evaluate(dist: Parameters, actions: Tensor) -> tuple[Tensor, Tensor]:
     return result
 
 
-def _evaluate_backward(ctx: Any, logp: Tensor, entropy: Tensor) -> tuple[Tensor | None, ...]:
-    tensors = (*ctx.saved_tensors, logp, entropy)
+def _evaluate_backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = (*ctx.saved_tensors, *outer)  # of logp and entropy
     eager = _is_eager(tensors)
     run = _evaluate_backward_kernel if eager else torch.ops.ppo_fast.evaluate_backward
     first, second = run(*tensors, *ctx.form)
@@ -200,11 +200,11 @@ class _Evaluate(torch.autograd.Function):
         logp, entropy = run(*arguments)
         return logp, entropy
 
-    backward = staticmethod(once_differentiable(_evaluate_backward))
+    backward: Any = staticmethod(once_differentiable(_evaluate_backward))
 
 
 class _EagerEvaluate(_Evaluate):
-    backward = staticmethod(_only_once(_evaluate_backward))
+    backward: Any = staticmethod(_only_once(_evaluate_backward))
 
 
 def _evaluate_kernel(*arguments: Any) -> tuple[Tensor, ...]:
@@ -241,8 +241,8 @@ def kl(old: Parameters, new: Parameters) -> Tensor:
     return result
 
 
-def _kl_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    tensors = (*ctx.saved_tensors, gradient)
+def _kl_backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = (*ctx.saved_tensors, *outer)
     run = _kl_backward_kernel if _is_eager(tensors) else torch.ops.ppo_fast.kl_backward
     first, second = run(*tensors, *ctx.form)
     return first, None if tensors[1] is None else second, *([None] * 7)
@@ -257,11 +257,11 @@ class _Kl(torch.autograd.Function):
         result: Tensor = run(*arguments)
         return result
 
-    backward = staticmethod(once_differentiable(_kl_backward))
+    backward: Any = staticmethod(once_differentiable(_kl_backward))
 
 
 class _EagerKl(_Kl):
-    backward = staticmethod(_only_once(_kl_backward))
+    backward: Any = staticmethod(_only_once(_kl_backward))
 
 
 def _kl_kernel(*arguments: Any) -> Tensor:

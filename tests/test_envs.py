@@ -355,7 +355,12 @@ def test_state_round_trip():
     other.set_state(state)
     assert [other.step(action)[0].tobytes() for action in actions[40:]] == expected
     with pytest.raises(ValueError, match="state must have shape"):
-        make(3).set_state(state[:100])
+        other.set_state(state[:100])
+    # Of other environments, though of as many bytes.
+    acrobot = ppo_fast.make_vec("Acrobot-v1", 70)
+    for foreign in (make(69), acrobot):
+        with pytest.raises(ValueError, match="for 70 environments of CartPole-v1; this is another"):
+            other.set_state(foreign.get_state())
     with pytest.raises(TypeError, match="state must be uint8"):
         other.set_state(state.astype(np.float32))
 

@@ -5,6 +5,7 @@ import operator
 import secrets
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -239,12 +240,33 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
 
         Attributes that `set_attr` changed are not in it.
         """
-        return self._native.get_state()
+        return np.concatenate((self._mark(), self._native.get_state()))
 
     def set_state(self, state: NDArray[np.uint8]) -> None:
-        """Go on from a state that `get_state` gave for as many environments of this kind."""
+        """Go on from a state that `get_state` gave for as many environments of this kind.
+
+        Raises
+        ------
+        ValueError
+            If it is another's.
+        TypeError
+            If it is no uint8 array.
+        """
+        mark = self._mark()
+        if isinstance(state, np.ndarray) and state.dtype == np.uint8 and state.ndim == 1:
+            if not np.array_equal(state[: mark.size], mark):
+                raise ValueError(
+                    f"set_state: state must be what get_state gave for {self.num_envs} "
+                    f"environments of {self._native_spec.env_id}; this is another's"
+                )
+            state = state[mark.size :]
         self._native.set_state(state)
         self._was_reset = self._has_generators = True
+
+    def _mark(self) -> NDArray[np.uint8]:
+        """What states begin with: whose they are, which their size does not tell."""
+        kind = zlib.crc32(self._native_spec.env_id.encode())
+        return np.array([self.num_envs, kind], np.int64).view(np.uint8)
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]

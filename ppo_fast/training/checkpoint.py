@@ -35,15 +35,27 @@ KEYS = frozenset(
 
 
 def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
-    """Write `content` into a run's folder, so that a crash leaves the old checkpoint or the new."""
+    """Write `content` into a run's folder, so that a crash leaves the old checkpoint or the new.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the old one stays.
+    """
     path = folder / FILE_NAME
     temporary = path.with_suffix(".tmp")
     torch = require("torch")
-    with temporary.open("wb") as file:
-        torch.save({"format": FORMAT, "version": VERSION, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, "version": VERSION, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch has words of its own for a full disk
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            f"{path} cannot be written (is the disk full?): {error}; the last checkpoint is whole"
+        ) from error
 
 
 def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:

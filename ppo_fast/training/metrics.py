@@ -197,10 +197,11 @@ def read_metrics(folder: Path, updates: int | None = None) -> list[Row]:
     with path.open(newline="") as file:
         # A process that was killed may have left half a row behind these.
         rows = [
-            dict.fromkeys(TIME_COLUMNS, math.nan)
-            | {name: _number(value) for name, value in row.items()}
+            {name: _number(value) for name, value in row.items()}
             for row in islice(csv.DictReader(file), updates)
         ]
+    for row in rows:
+        row.update({name: math.nan for name in TIME_COLUMNS if name not in row})
     if updates is not None and len(rows) < updates:
         raise ValueError(f"{path} has {len(rows)} rows but its checkpoint is of update {updates}")
     return rows

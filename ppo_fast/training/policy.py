@@ -30,6 +30,10 @@ class Policy:
         self._layout = layout
         self._calls = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = self._learner.state()
+        return _again, (self.config, state, self._obs_size, self._layout, self._calls)
+
     def predict(self, obs: Any, *, deterministic: bool = True) -> NDArray[Any]:
         """Choose actions.
 
@@ -112,6 +116,15 @@ def policy_of(
     learner = make_learner(replace(config, device="cpu"), obs_size, layout)
     learner.load_state(state)
     return Policy(config, learner, obs_size, layout)
+
+
+def _again(
+    config: TrainConfig, state: dict[str, Any], obs_size: int, layout: ActionLayout, calls: int
+) -> Policy:
+    """A policy that was pickled or copied."""
+    policy = policy_of(config, state, obs_size, layout)
+    policy._calls = calls
+    return policy
 
 
 def flat_size(env_id: str, obs_space: gymnasium.Space[Any]) -> int:

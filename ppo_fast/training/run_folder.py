@@ -1,6 +1,10 @@
 """A run's folder: its name, and the files that are written once."""
 
 import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -32,6 +36,41 @@ def create_run_folder(config: TrainConfig) -> Path:
         folder = _make_free_folder(config)
     write_json(folder / "config.json", config.to_json())
     return folder
+
+
+@contextmanager
+def sole_trainer(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a run's folder. Ends with this process, if not before.
+
+    Raises
+    ------
+    BlockingIOError
+        If another one does.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Workers of a process that was killed have its locks until they notice.
+        give_up = time.monotonic() + 2
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise BlockingIOError(
+                        f"{folder} is being trained by another process; stop that one first"
+                    ) from None
+                time.sleep(0.05)
+            except OSError:  # a file system without locks
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

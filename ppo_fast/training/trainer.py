@@ -4,7 +4,8 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -34,11 +35,17 @@ from ppo_fast.training.output import say
 from ppo_fast.training.plots import plot_learning_curve
 from ppo_fast.training.policy import Policy, flat_size, policy_of
 from ppo_fast.training.progress import make_display
-from ppo_fast.training.run_folder import create_run_folder, is_finished, write_json
+from ppo_fast.training.run_folder import (
+    create_run_folder,
+    is_finished,
+    sole_trainer,
+    write_json,
+)
 from ppo_fast.training.signals import stop_on_signal
 from ppo_fast.training.torch_threads import torch_threads
 
-_STOPPING = "stopping after this update; once more stops at once, and loses what is not saved"
+_STOPPING = "stopping after what is under way; once more stops at once, and loses what is not saved"
+_CONTINUOUS = ("continuous", "log_std", "state_dependent_std", "noise_steps")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -112,26 +119,43 @@ def train(
     RuntimeError
         If training diverges or the environment gives numbers that are not finite, after saving;
         before anything is written, if there is no such device.
+    BlockingIOError
+        If another process trains in the folder.
+    Exception
+        Whatever an environment raises, after saving, with a note of where.
     Interrupted
         On Ctrl-C or SIGTERM, after saving; a second one stops at once, without saving. A plain
         KeyboardInterrupt if the run came to its end all the same.
     """
     if (config is None) == (resume is None):
         raise TypeError("train: give either a config or resume=<folder>")
+    if config is not None and not isinstance(config, TrainConfig):
+        raise TypeError(
+            f"train: config must be a TrainConfig, got {config!r}; "
+            "TrainConfig.preset('CartPole-v1') makes one"
+        )
     changes = {k: x for k, x in (("engine", engine), ("device", device)) if x is not None}
     if resume is None:
         for name in changes:
             raise TypeError(f"train: {name} belongs to resume; a new run has config.{name}")
     require_train()
     folder = None if resume is None else Path(resume)
-    content = None if folder is None else load_checkpoint(folder)
-    if folder is not None and content is not None:
-        saved = TrainConfig.from_json(content["config"])
-        config = replace(saved, out=folder, **changes)  # type: ignore[arg-type]
-    assert config is not None
-    # Around the construction as well: the bits of the initial network depend on the threads.
-    with torch_threads(config.torch_threads):
-        run = _Run.started(config) if content is None else _Run.resumed(config, content)
+    with ExitStack() as stack:
+        content = None
+        if folder is not None:
+            if folder.is_dir():
+                stack.enter_context(sole_trainer(folder))
+            content = load_checkpoint(folder)
+            saved = TrainConfig.from_json(content["config"])
+            config = replace(saved, out=folder, **changes)  # type: ignore[arg-type]
+        assert config is not None
+        # Around the construction as well: the bits of the initial network depend on the threads.
+        stack.enter_context(torch_threads(config.torch_threads))
+        if content is None:
+            run = _Run.started(config)
+            stack.enter_context(sole_trainer(run.out))
+        else:
+            run = _Run.resumed(config, content)
         try:
             with stop_on_signal(_STOPPING if progress else None) as stop:
                 run.train(progress, on_update, stop)
@@ -160,6 +184,8 @@ class _Run:
             self.stepper.single_action_space,
             squashed=config.continuous == "squashed",
         )
+        if self.layout.kind != "continuous":
+            self.refuse_continuous()
         self.learner = make_learner(config, self.obs_size, self.layout)
         self.algorithm = make_algorithm(config)
         place = cuda.place_of(config.device)
@@ -178,6 +204,16 @@ class _Run:
         self.solved_early = False
         self.note = ""
         self.metrics: MetricsWriter
+
+    def refuse_continuous(self) -> None:
+        """Refuse options of distributions that these actions do not have."""
+        for name in _CONTINUOUS:
+            value = getattr(self.config, name)
+            if value != getattr(TrainConfig, name):
+                raise ValueError(
+                    f"{name} is an option for continuous actions, got {value!r}; "
+                    f"{self.config.env_id} has {self.layout.space}"
+                )
 
     @classmethod
     def started(cls, config: TrainConfig) -> "_Run":
@@ -264,7 +300,8 @@ class _Run:
         saved = start
         try:
             if self.updates == 0:
-                self.reset_envs()
+                with self.noting("reset"):
+                    self.reset_envs()
                 self.stepper.get_state()  # tells now what else would be wrong at the first save
             while not self.is_over:
                 row = self.iterate()
@@ -278,6 +315,7 @@ class _Run:
                     on_update(row)
                 if stop.is_set() and not self.is_over:
                     self.save()
+                    self.plot()
                     raise Interrupted(self.out, self.steps)
                 if now - saved > self.config.checkpoint_seconds:
                     self.save()
@@ -320,11 +358,8 @@ class _Run:
         rollout = self.rollout
         self.keep()
         try:
-            if self.algorithm.whole_episodes:
-                self.reset_envs()
-                rollout.collect_episodes(self.stepper, self.learner, first_step=self.draws)
-            else:
-                rollout.collect(self.stepper, self.learner, first_step=self.draws)
+            with self.noting("play"):
+                self.play()
         except FloatingPointError as error:
             self.check_rollout()  # an observation may be to blame
             self.fail_diverged(error)
@@ -335,6 +370,31 @@ class _Run:
         if self.rewards is not None:
             done = rollout.terminated | rollout.truncated
             self.rewards.scale(rollout.rewards, done, rollout.valid)
+
+    def play(self) -> None:
+        """Fill the rollout."""
+        if self.algorithm.whole_episodes:
+            self.reset_envs()
+            self.rollout.collect_episodes(self.stepper, self.learner, first_step=self.draws)
+        else:
+            self.rollout.collect(self.stepper, self.learner, first_step=self.draws)
+
+    @contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """Save the run before an error of an environment ends it, and note where it was."""
+        try:
+            yield
+        except FloatingPointError:  # of the policy
+            raise
+        except Exception as error:
+            if self.updates > 0:
+                self.undo_rollout()
+                self.save(with_envs=False)
+            error.add_note(
+                f"{self.config.env_id} could not {what} after {self.updates} updates and "
+                f"{self.steps:,} steps; the policy before that is saved in {self.out}"
+            )
+            raise
 
     def update(self) -> dict[str, float]:
         """Learn from the rollout; returns the metrics of that."""
@@ -387,13 +447,17 @@ class _Run:
 
     def fail(self, words: str) -> NoReturn:
         """Save the run as it was after its last update, and raise RuntimeError."""
+        self.undo_rollout()
+        # The environments may be in the middle of a rollout, or be what is broken.
+        self.save(with_envs=False)
+        raise RuntimeError(f"{words}; the policy before that is saved in {self.out}") from None
+
+    def undo_rollout(self) -> None:
+        """Be as after the last update, but for the environments."""
         self.draws = self.draws_before
         self.episodes.undo()
         if self.rewards is not None:
             self.rewards.undo()
-        # The environments may be in the middle of a rollout, or be what is broken.
-        self.save(with_envs=False)
-        raise RuntimeError(f"{words}; the policy before that is saved in {self.out}") from None
 
     def save(self, *, with_envs: bool = True) -> None:
         """Write the checkpoint, after the metrics that lead up to it."""
@@ -435,7 +499,7 @@ class _Run:
         if stop.is_set():
             raise KeyboardInterrupt
         rows = self.metrics.rows
-        plot_learning_curve(self.out / "learning_curve.png", self.config, rows)
+        self.plot()
         policy = policy_of(self.config, self.learner.state(), self.obs_size, self.layout)
         evaluation = None
         episodes = self.config.eval_episodes
@@ -445,6 +509,10 @@ class _Run:
             evaluation = evaluate(policy, episodes=episodes, seed=self.config.seed, stop=stop)
         write_json(self.out / "summary.json", self.summary(evaluation))
         return TrainResult(self.config, policy, columns(rows), evaluation, self.out)
+
+    def plot(self) -> None:
+        """Draw the learning curve so far."""
+        plot_learning_curve(self.out / "learning_curve.png", self.config, self.metrics.rows)
 
     def summary(self, evaluation: Evaluation | None) -> dict[str, Any]:
         """The content of summary.json."""
