@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, from_numpy, is_grad_enabled
 from torch.autograd.function import once_differentiable
@@ -172,9 +173,11 @@ def _loss_fake(*arguments: Any) -> tuple[Tensor, ...]:
     )
 
 
-def evaluate(dist: Parameters, actions: Tensor) -> tuple[Tensor, Tensor]:
+def evaluate(dist: Parameters, actions: Any) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies [B], with gradients to the parameters."""
     family, first, second, mask, nvec = dist
+    if isinstance(actions, np.ndarray):  # what `sample` gives on the CPU
+        actions = from_numpy(actions)
     tensors = (first, second, mask, actions)
     names = (_NAMES[family], "log_std", "dist.mask", "actions")
     _require_tensors("evaluate", names, tensors)

@@ -488,6 +488,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(number, uninterrupted, tmp_pat
         f"go on with: ppo-fast train --resume {out}\n"
     )
     assert not (out / "summary.json").exists()
+    assert (out / "learning_curve.png").is_file()
     # A stopped run is a policy already.
     assert ppo_fast.load(out).predict(np.zeros(4)) in (0, 1)
 

@@ -43,8 +43,8 @@ class Guess(gymnasium.Env):
 class Faulty(gymnasium.Env):
     """Episodes of 12 steps, cut by a limit; one number of them is as `fault` says.
 
-    fault: (what, call, value), of "rewards" or "observations"; `call` counts the steps of all
-    environments, from 1. None: there is no fault.
+    fault: (what, call, value), of "rewards" or "observations", or an "error" to raise; `call`
+    counts the steps of all environments, from 1. None: there is no fault.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -66,6 +66,8 @@ class Faulty(gymnasium.Env):
         obs, reward = self._obs(), float(action)
         what, call, value = Faulty.fault or (None, 0, 0)
         if Faulty.calls == call:
+            if what == "error":
+                raise value
             if what == "rewards":
                 reward = value
             else:

@@ -95,7 +95,7 @@ class Distribution:
         self._sample_into(actions, logp, entropy, seed, step, first_id, deterministic, 1)
 
     def evaluate(self, actions: Array) -> tuple[Array, Array]:
-        """Log-probabilities [B] of actions and the entropies [B].
+        """Log-probabilities [B] of actions, as `sample` gave them, and the entropies [B].
 
         torch tensors carry gradients to the parameters; second derivatives are refused.
         """

@@ -21,7 +21,7 @@ from ppo_fast.info import build_info
 from ppo_fast.training.checkpoint import FILE_NAME
 from ppo_fast.training.fleet_display import FleetDisplay, make_fleet_display
 from ppo_fast.training.metrics import Row
-from ppo_fast.training.run_folder import is_finished, read_json
+from ppo_fast.training.run_folder import is_finished, lasting, read_json
 from ppo_fast.training.signals import stop_on_signal
 
 _STOPPING = "stopping the runs; once more stops at once, without saving"
@@ -112,7 +112,7 @@ def _check_folder(run: FleetRun) -> None:
     path = run.out / "config.json"
     if not path.is_file():
         raise ValueError(f"{run.out} exists and holds no run; remove it or choose another folder")
-    found, asked = (config.to_json() for config in (_read_config(path), run.config))
+    found, asked = (config.to_json() for config in (_read_config(path), lasting(run.config)))
     changed = [name for name in asked if name != "out" and found[name] != asked[name]]
     if changed:
         words = ", ".join(f"{name} {found[name]} instead of {asked[name]}" for name in changed)

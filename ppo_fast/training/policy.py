@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ppo_fast.actions import ActionLayout
 from ppo_fast.config import TrainConfig
+from ppo_fast.envs.specs import is_header
 from ppo_fast.learners import Learner, make_learner
 from ppo_fast.training.checkpoint import load_checkpoint
 
@@ -130,9 +131,14 @@ def _again(
 def flat_size(env_id: str, obs_space: gymnasium.Space[Any]) -> int:
     """Observation size; ValueError for spaces that are not supported."""
     if not isinstance(obs_space, gymnasium.spaces.Box) or len(obs_space.shape) != 1:
+        mend = (
+            "declare a flat one in the header"
+            if is_header(env_id)
+            else "gymnasium.wrappers.FlattenObservation makes one"
+        )
         raise ValueError(
             f"{env_id} has observations in {obs_space}; only flat boxes can be trained on so far "
-            "(gymnasium.wrappers.FlattenObservation makes one)"
+            f"({mend})"
         )
     if obs_space.shape[0] == 0:
         raise ValueError(f"{env_id} has observations without features, {obs_space}")

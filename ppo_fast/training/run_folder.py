@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,13 @@ def sole_trainer(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def lasting(config: TrainConfig) -> TrainConfig:
+    """The settings with a header that is found from wherever the run is looked at."""
+    if not is_header(config.env_id):
+        return config
+    return replace(config, env_id=str(Path(config.env_id).absolute()))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ from ppo_fast.training.progress import make_display
 from ppo_fast.training.run_folder import (
     create_run_folder,
     is_finished,
+    lasting,
     sole_trainer,
     write_json,
 )
@@ -218,6 +219,7 @@ class _Run:
     @classmethod
     def started(cls, config: TrainConfig) -> "_Run":
         """A new run in a new folder."""
+        config = lasting(config)
         run = cls(config)  # before the folder is made: a wrong setting leaves nothing behind
         folder = create_run_folder(config)
         run.config = replace(config, out=folder)
