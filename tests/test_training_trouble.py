@@ -72,6 +72,21 @@ def test_an_environment_that_raises(error, algorithm, after, faulty, tmp_path):
     assert result.metrics["steps"][-1] == 480
 
 
+def test_a_callback_that_raises(tmp_path):
+    class Pruned(Exception):
+        pass
+
+    def prune(row):
+        if row["update"] == 3:
+            raise Pruned
+
+    config = cartpole(tmp_path / "run")
+    with pytest.raises(Pruned):
+        ppo_fast.train(config, on_update=prune)
+    assert updates_saved(config.out) == 3
+    assert ppo_fast.train(resume=config.out).metrics["steps"][-1] == 480
+
+
 def test_an_error_of_an_environment_is_shown_with_its_place(faulty, tmp_path):
     faulty.fault = ("error", 10, ValueError("of mine"))
     with pytest.raises(ValueError, match="of mine") as caught:

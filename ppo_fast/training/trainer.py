@@ -104,7 +104,8 @@ def train(
     progress
         Show a progress bar (plain lines where standard output is no terminal).
     on_update
-        Called after every update with its row of metrics.csv.
+        Called after every update with its row of metrics.csv. What it raises ends the run, after
+        saving.
 
     Returns
     -------
@@ -314,7 +315,11 @@ class _Run:
                 self.metrics.add(row)
                 display.update(row)
                 if on_update is not None:
-                    on_update(row)
+                    try:
+                        on_update(row)
+                    except Exception:
+                        self.save()
+                        raise
                 if stop.is_set() and not self.is_over:
                     self.save()
                     self.plot()
