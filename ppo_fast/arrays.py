@@ -1,5 +1,6 @@
 """Arrays of training: NumPy's on the CPU, torch's on a device, and formulas for both."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ from ppo_fast.extras import require
 Array = Any
 # A torch device, or None for NumPy.
 Place = Any
+
+
+def in_torch_words(error: Exception) -> str:
+    """The text of an error about tensors that crossed as arrays: how to cast is for tensors."""
+    return re.sub(r"\.astype\((?:np\.)?(\w+)\)", r".to(torch.\1)", str(error))
 
 
 def library(array: Array) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, from_numpy
 from torch.compiler import is_compiling
 
 from ppo_fast import cuda
+from ppo_fast.arrays import in_torch_words
 from ppo_fast.cuda_advantage import call as call_on_gpu
 from ppo_fast.cuda_advantage import run as run_on_gpu
 from ppo_fast.foreign import FUNCTIONS, PARAMETERS
@@ -90,7 +91,10 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
         results = call_on_gpu(function, detached, new_out)
         given = arguments[-2] if function in _WITH_OUT else None
         return results if given is None else given
-    return _eagerly(function, detached, arguments)
+    try:
+        return _eagerly(function, detached, arguments)
+    except TypeError as error:
+        raise TypeError(in_torch_words(error)) from None
 
 
 def _eagerly(function: str, arguments: tuple[Any, ...], given: tuple[Any, ...]) -> Any:
@@ -156,6 +160,17 @@ def _write(function: str, name: str, out: Tensor, result: Tensor) -> Tensor:
 def _prepare(function: str, name: str, argument: Any, device: torch.device) -> Any:
     """A checked argument; half precision becomes float32."""
     if isinstance(argument, Tensor):
+        if argument.layout is not torch.strided:
+            raise TypeError(
+                f"{function}: {name} must be a dense tensor, got {argument.layout}; "
+                f"pass {name}.to_dense()"
+            )
+        if argument.is_neg():  # torch's bit for a negation that is yet to be done
+            if name.startswith("out"):
+                raise TypeError(
+                    f"{function}: {name} must be a tensor of its own, not a negated view"
+                )
+            argument = argument.resolve_neg()
         if argument.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
                 f"{function}: {name} requires grad, but nothing is differentiated here; "

@@ -406,9 +406,14 @@ def test_a_negative_bit(device):
     call = plain_call(device)
     call["values"] = torch.complex(call["values"], call["values"]).conj().imag
     assert call["values"].is_neg()
-    with pytest.raises(TypeError, match=r"negative bit set; pass tensor\.resolve_neg\(\)"):
-        ppo_fast.gae(**call)
-    assert ppo_fast.gae(**call | {"values": call["values"].resolve_neg()})
+    ours = ppo_fast.gae(**call)
+    expected = ppo_fast.gae(**call | {"values": call["values"].resolve_neg()})
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+    out = tuple(torch._neg_view(torch.zeros_like(x)) for x in ours)
+    with pytest.raises(
+        TypeError, match=r"out\[0\] must be a tensor of its own, not a negated view"
+    ):
+        ppo_fast.gae(**call | {"out": out})
 
 
 @pytest.mark.parametrize("num_envs", [1, 5])

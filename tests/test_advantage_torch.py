@@ -250,6 +250,25 @@ def test_type_errors_are_those_of_numpy(k, value, message):
         function(**call | {k: value})
 
 
+def test_casts_are_named_in_words_of_torch():
+    function, call, _ = tensors_of("gae-TN-contiguous")
+    other = torch.float64 if call["rewards"].dtype == torch.float32 else torch.float32
+    with pytest.raises(TypeError, match=r"cast with values\.to\(torch\.float(32|64)\)$"):
+        function(**call | {"values": call["values"].to(other)})
+
+
+def test_sparse_tensors():
+    function, call, _ = tensors_of("gae-TN-contiguous")
+    with pytest.raises(TypeError, match=r"^gae: rewards must be a dense tensor, got torch.sparse"):
+        function(**call | {"rewards": call["rewards"].to_sparse()})
+
+
+def test_tensors_with_the_negative_bit():
+    function, call, _ = tensors_of("gae-TN-contiguous")
+    negated = torch._neg_view(-call["values"])
+    assert_same(function(**call | {"values": negated}), function(**call))
+
+
 def test_numbers_of_numpy():
     function, call, expected = tensors_of("gae-TN-contiguous")
     for kind in (np.float32, np.float64):

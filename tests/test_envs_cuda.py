@@ -1,5 +1,7 @@
 """Native environments on a CUDA device, or on the CPU in its place (conftest.py: `device`)."""
 
+import copy
+
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
@@ -251,3 +253,9 @@ def test_without_a_gpu():
     ) as error:
         ppo_fast.make_vec("CartPole-v1", 4, device="cuda")
     assert str(error.value).endswith(reason)
+
+
+def test_copies_are_refused(device):
+    env = CudaVectorEnv("CartPole-v1", 3, device=device)
+    with pytest.raises(TypeError, match="on a GPU cannot be pickled or copied; make others"):
+        copy.deepcopy(env)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ppo_fast import _core, cuda
+from ppo_fast.arrays import in_torch_words
 
 # A NumPy array or a torch tensor on the CPU or a CUDA device; all arrays of a call are of one kind.
 Array = Any
@@ -163,8 +164,13 @@ class Distribution:
             return
         if noise is not None:
             noise = (to_numpy(noise[0]), to_numpy(noise[1]), noise[2])
-        dist = to_numpy_parameters(dist)
-        _core.sample(dist, noise, seed, first_id, step, deterministic, actions, logp, entropy)
+        arrays = to_numpy_parameters(dist)
+        try:
+            _core.sample(arrays, noise, seed, first_id, step, deterministic, actions, logp, entropy)
+        except TypeError as error:
+            if arrays.first is dist.first:
+                raise
+            raise TypeError(in_torch_words(error)) from None
 
     def _noise(self, sample_freq: int) -> tuple[Array, Array, int] | None:
         """What state-dependent noise is drawn from; None: every draw is independent."""

@@ -1,7 +1,7 @@
 """CudaVectorEnv: native environments on a GPU, which take and give tensors there."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -82,6 +82,12 @@ class CudaVectorEnv(NativeVectorEnv):
         self._obs_dtype = getattr(self._torch, str(self.single_observation_space.dtype))
         self._params = self._on_device(self._native.packed_params())
         self._tiles = self._on_device(self._native.get_state())
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(
+            "environments on a GPU cannot be pickled or copied; make others and give them the "
+            "state: other.set_state(env.get_state())"
+        )
 
     def reset(  # type: ignore[override]
         self,

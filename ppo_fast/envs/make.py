@@ -126,6 +126,11 @@ def make_vec(
         if on_gpu:
             return _on_gpu(spec.env_id, num_envs, device, num_threads, keywords)
         return NativeVectorEnv(spec.env_id, num_envs, num_threads=num_threads, **keywords)
+    if num_threads is not None:
+        raise ValueError(
+            f"make_vec: Gymnasium's environments have no threads, got num_threads={num_threads}; "
+            "leave it out or pass vectorization='async'"
+        )
     require_known(env_id)
     if max_episode_steps is not None:
         env_kwargs["max_episode_steps"] = max_episode_steps
@@ -195,7 +200,7 @@ def make_stepper(
             env_id,
             num_envs,
             backend=backend,
-            num_threads=num_threads,
+            num_threads=None if gymnasiums else num_threads,
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
     except (gymnasium.error.Error, ImportError) as error:

@@ -83,14 +83,9 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         mode = AutoresetMode(autoreset_mode)
         self.num_envs = operator.index(num_envs)
         self._native_spec = spec
-        self._native = _core.VectorEnv(
-            spec.env_id,
-            self.num_envs,
-            num_threads,
-            _AUTORESET_CODES[mode],
-            max_episode_steps,
-            bool(episode_stats),
-        )
+        code = _AUTORESET_CODES[mode]
+        self._engine = (num_threads, code, max_episode_steps, bool(episode_stats))
+        self._native = _core.VectorEnv(spec.env_id, self.num_envs, *self._engine)
         for name, value in env_kwargs.items():
             if not self._native.set_param(name, value, -1, "make_vec"):
                 known = ", ".join(spec.params) or "none"
@@ -116,6 +111,32 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         if episode_stats:
             self._starts = np.zeros(self.num_envs)
             self._pending = np.zeros(self.num_envs, np.bool_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle or a copy goes on from: all of it, in the middle of an episode, too."""
+        state = self.__dict__.copy()
+        for name in ("_native", "_native_spec", "_renderer", "spec"):
+            del state[name]
+        params = {name: self.get_attr(name) for name in self._native_spec.params}
+        return state | {"native": (self._native_spec.env_id, params, self._native.get_state())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        env_id, params, native_state = state.pop("native")
+        spec = native_spec(env_id)
+        if spec is None:
+            raise ValueError(f"{env_id} is not known in this process; build its header here first")
+        self.__dict__.update(state)
+        self._native_spec = spec
+        self._native = _core.VectorEnv(env_id, self.num_envs, *self._engine)
+        for name, values in params.items():
+            if len(set(values)) == 1:
+                self._native.set_param(name, values[0], -1, "set_attr")
+                continue
+            for env, value in enumerate(values):
+                self._native.set_param(name, value, env, "set_attr")
+        self._native.set_state(native_state)
+        self.spec = gymnasium.registry.get(f"{NAMESPACE}/{env_id}")
+        self._renderer = None if self.render_mode is None else Renderer(spec)
 
     @property
     def num_threads(self) -> int:
