@@ -56,15 +56,23 @@ def test_a_batch_goes_on_with_the_same_bits(env_id, mode, way):
 @pytest.mark.parametrize("way", list(WAYS))
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
 def test_a_single_environment_behind_gymnasiums_wrappers(env_id, way):
-    env = gymnasium.make(f"ppo_fast/{env_id}", render_mode="rgb_array")
+    env = gymnasium.make(f"ppo_fast/{env_id}")
     env.reset(seed=1)
     action = env.action_space.sample()
     env.step(action)
     other = WAYS[way](env)
     for _ in range(3):
         assert env.step(action)[0].tobytes() == other.step(action)[0].tobytes()
-    assert env.render().tobytes() == other.render().tobytes()
     assert env.reset()[0].tobytes() == other.reset()[0].tobytes()
+
+
+def test_a_copy_draws_the_same_frame():
+    pytest.importorskip("pygame")
+    env = gymnasium.make("ppo_fast/CartPole-v1", render_mode="rgb_array")
+    env.reset(seed=1)
+    env.render()
+    other = copy.deepcopy(env)
+    assert env.render().tobytes() == other.render().tobytes()
 
 
 def _step(env):
