@@ -165,7 +165,8 @@ def _prepare(function: str, name: str, argument: Any, device: torch.device) -> A
                 f"{function}: {name} must be a dense tensor, got {argument.layout}; "
                 f"pass {name}.to_dense()"
             )
-        if argument.is_neg():  # torch's bit for a negation that is yet to be done
+        # torch's bit for a negation that is yet to be done; Dynamo cannot ask for it.
+        if not is_compiling() and argument.is_neg():
             if name.startswith("out"):
                 raise TypeError(
                     f"{function}: {name} must be a tensor of its own, not a negated view"

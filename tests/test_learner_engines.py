@@ -327,8 +327,8 @@ def test_engines_go_on_from_each_other_s_state_alike(engine):
 # Changing engine at resume
 
 
-class Stop(Exception):
-    pass
+class Stop(BaseException):
+    """Not an Exception, after which a run would be saved."""
 
 
 def stopped(config, updates):
