@@ -28,7 +28,7 @@ PPO_HD void read(const DeviceCoefficients& from, LossCoefficients& to) {
   if (from.value_coef) to.value_coef = *from.value_coef;
 }
 
-// Everything that a kernel of a loss is inputs.
+// Everything that a kernel of a loss is given.
 template <typename T>
 struct DeviceLoss {
   LossCall<T> call;

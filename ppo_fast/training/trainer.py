@@ -395,8 +395,7 @@ class _Run:
             raise
         except Exception as error:
             if self.updates > 0:
-                self.undo_rollout()
-                self.save(with_envs=False)
+                self.save_before_rollout()
             error.add_note(
                 f"{self.config.env_id} could not {what} after {self.updates} updates and "
                 f"{self.steps:,} steps; the policy before that is saved in {self.out}"
@@ -454,17 +453,17 @@ class _Run:
 
     def fail(self, words: str) -> NoReturn:
         """Save the run as it was after its last update, and raise RuntimeError."""
-        self.undo_rollout()
-        # The environments may be in the middle of a rollout, or be what is broken.
-        self.save(with_envs=False)
+        self.save_before_rollout()
         raise RuntimeError(f"{words}; the policy before that is saved in {self.out}") from None
 
-    def undo_rollout(self) -> None:
-        """Be as after the last update, but for the environments."""
+    def save_before_rollout(self) -> None:
+        """Be as after the last update, but for the environments, and save that."""
         self.draws = self.draws_before
         self.episodes.undo()
         if self.rewards is not None:
             self.rewards.undo()
+        # The environments may be in the middle of a rollout, or be what is broken.
+        self.save(with_envs=False)
 
     def save(self, *, with_envs: bool = True) -> None:
         """Write the checkpoint, after the metrics that lead up to it."""
