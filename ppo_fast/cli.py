@@ -23,7 +23,7 @@ _OVERVIEW = """\
 usage: ppo-fast COMMAND ...
 
   train ENV           train an agent, e.g. ppo-fast train CartPole-v1
-  train --resume RUN  go on with a run that was stopped
+  train --resume RUN  go on with a run that was stopped, or shall be longer
   eval RUN            play episodes of a trained agent on Gymnasium's own environment
   ladder ENV          train every step from policy gradient to PPO2, and compare them
   bench [NAME]        measure throughput against what else is installed
@@ -98,14 +98,17 @@ def _train(args: list[str]) -> int:
     if any(arg.split("=")[0] == "--resume" for arg in args):
         try:
             resume: _ResumeOptions = _parse(
-                _ResumeOptions, args, "train", description="Go on with a run that was stopped."
+                _ResumeOptions,
+                args,
+                "train",
+                description="Go on with a run that was stopped, or let one have more steps.",
             )
         except UsageError as error:
             if not str(error).startswith("Unrecognized"):
                 raise
             raise UsageError(
-                f"{error}; --resume RUN takes no environment and no other option but --engine and "
-                "--device"
+                f"{error}; --resume RUN takes no environment and no other option but --engine, "
+                "--device and --total-steps"
             ) from None
         if resume.resume is None:
             raise UsageError("--resume needs the folder of a run")
@@ -144,8 +147,11 @@ class _ResumeOptions:
     """Engine to go on with; None for the run's own."""
     device: str | None = None
     """Device to go on with, cpu or cuda; None for the run's own."""
+    total_steps: int | None = None
+    """How many steps the run shall have in all; None for as many as before."""
 
     def __post_init__(self) -> None:
+        _check_at_least_1(self, "total_steps")
         if self.device is not None and not is_device(self.device):
             raise ValueError(f"--device {DEVICE_RULE}, got {self.device!r}")
 
@@ -155,11 +161,19 @@ def _report(
     resume: Path | None = None,
     engine: Literal["auto", "native", "torch"] | None = None,
     device: str | None = None,
+    total_steps: int | None = None,
 ) -> int:
     """Train and say what came of it."""
     from ppo_fast.training import train
 
-    result = train(config, resume=resume, engine=engine, device=device, progress=True)
+    result = train(
+        config,
+        resume=resume,
+        engine=engine,
+        device=device,
+        total_steps=total_steps,
+        progress=True,
+    )
     seconds = result.metrics["seconds"][-1]
     steps = result.metrics["steps"][-1]
     print(f"trained {steps:,.0f} steps in {seconds:.1f} s ({steps / seconds:,.0f} steps/s)")

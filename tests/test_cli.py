@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -169,6 +170,7 @@ def test_installed_command():
         ("train CartPole-v1 --aneal-lr", r"did you mean --anneal-lr\?$"),
         ("eval run --lr 3", r"Unrecognized options: --lr, 3$"),
         ("train --resume", "--resume"),
+        ("train --resume run --total-steps 0", "^ppo-fast train: --total-steps must be at least 1"),
         ("eval", "RUN|PATH"),
         ("eval run --episodes 0", "--episodes must be at least 1, got 0"),
         ("eval run --seed -1", "--seed must not be negative, got -1"),
@@ -251,6 +253,12 @@ def test_arithmetic_errors_are_one_line(call, trained, monkeypatch, error):
 
 def test_resume_of_a_finished_run(call, trained):
     assert_error(call("train", "--resume", trained), 1, "has finished its 1,024 steps")
+
+
+def test_a_finished_run_with_more_steps(call, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "longer")
+    _, output, _ = call("train", "--resume", "longer", "--total-steps", "2048")
+    assert "trained 2,048 steps" in output
 
 
 def test_existing_folder(call, tmp_path):

@@ -500,8 +500,10 @@ def test_discrete_actions_out_of_range(env_id):
     for actions in (env.action_space.sample()[:2], np.zeros(4, int), np.zeros((3, 1), int)):
         with pytest.raises(ValueError, match=r"must have shape \(3,\)"):
             env.step(actions)
-    with pytest.raises(TypeError, match="an array of one integer per environment"):
+    with pytest.raises(TypeError, match=r"an array of one integer per environment, got int$"):
         env.step(0)
+    with pytest.raises(TypeError, match=r"got Tensor; pass numpy\.asarray\(actions\)$"):
+        env.step(pytest.importorskip("torch").zeros(3, dtype=int))
     assert env.get_state().tobytes() == state.tobytes()
 
 

@@ -276,7 +276,7 @@ def test_target_return_stops_early(tmp_path):
     assert metrics["mean_return"][-1] >= 15
     # Not before the window of 100 episodes is full, however good these are.
     assert ((metrics["episodes"][:-1] < 100) | (metrics["mean_return"][:-1] < 15)).all()
-    with pytest.raises(ValueError, match=r"has finished its [\d,]+ steps; there is no more to do"):
+    with pytest.raises(ValueError, match=r"has finished its [\d,]+ steps; to go on, give it more"):
         ppo_fast.train(resume=out)
 
 
@@ -668,9 +668,62 @@ def test_a_state_that_cannot_be_restored(savable, tmp_path):
 def test_resume_of_a_finished_run(finished):
     before = {path.name: path.read_bytes() for path in finished.out.iterdir()}
     with pytest.raises(
-        ValueError, match=r"finished has finished its 4,096 steps; there is no more to do$"
+        ValueError, match=r"finished its 4,096 steps; to go on, give it more total_steps$"
     ):
         ppo_fast.train(resume=finished.out)
+    assert {path.name: path.read_bytes() for path in finished.out.iterdir()} == before
+
+
+@pytest.mark.parametrize("changes", [{}, {"normalize_rewards": True, "normalize_obs": True}])
+def test_a_finished_run_with_more_steps_is_one_of_so_many(changes, tmp_path):
+    changes = changes | {"anneal_lr": False}
+    run = ppo_fast.train(small(tmp_path / "run", **changes))
+    longer = ppo_fast.train(resume=run.out, total_steps=8192)
+    whole = ppo_fast.train(small(tmp_path / "whole", **changes, total_steps=8192))
+    assert_same_run(run.out, whole.out)
+    assert longer.config.total_steps == 8192
+    assert longer.evaluation.returns.tolist() == whole.evaluation.returns.tolist()
+    assert json.loads((run.out / "summary.json").read_text())["total_steps"] == 8192
+
+
+def test_what_is_annealed_goes_on_as_if_the_run_had_been_so_long(tmp_path):
+    run = ppo_fast.train(small(tmp_path / "run"))
+    metrics = ppo_fast.train(resume=run.out, total_steps=8192).metrics
+    shares = metrics["learning_rate"] / SMALL["learning_rate"]
+    first = 1 - np.arange(8) / 8
+    np.testing.assert_allclose(shares, [*first, *(1 - np.arange(8, 16) / 16)], rtol=1e-12)
+
+
+def test_a_solved_run_with_more_steps_goes_on(tmp_path):
+    config = small(tmp_path / "run", target_return=0, total_steps=81_920)
+    solved = ppo_fast.train(config)
+    steps = int(solved.metrics["steps"][-1])
+    assert steps < 81_920
+    longer = ppo_fast.train(resume=solved.out, total_steps=steps + 1024)
+    assert longer.metrics["steps"][-1] == steps + 1024
+
+
+def test_a_run_whose_longer_half_was_stopped_can_be_completed(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished.out, out)
+
+    def stop(row):
+        raise OSError("enough")
+
+    with pytest.raises(OSError, match="enough"):
+        ppo_fast.train(resume=out, total_steps=8192, on_update=stop)
+    assert not (out / "summary.json").exists()
+    assert ppo_fast.train(resume=out).metrics["steps"][-1] == 8192
+
+
+def test_fewer_steps_than_a_run_has_are_refused(finished):
+    before = {path.name: path.read_bytes() for path in finished.out.iterdir()}
+    with pytest.raises(
+        ValueError, match=r"total_steps must be more than the 4,096 steps that .*, got 4096$"
+    ):
+        ppo_fast.train(resume=finished.out, total_steps=4096)
+    with pytest.raises(TypeError, match=r"total_steps belongs to resume; a new run has config\."):
+        ppo_fast.train(finished.config, total_steps=8192)
     assert {path.name: path.read_bytes() for path in finished.out.iterdir()} == before
 
 

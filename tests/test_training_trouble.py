@@ -16,6 +16,7 @@ import tiny_envs
 
 import ppo_fast
 from ppo_fast import TrainConfig, cli
+from ppo_fast.training import evaluate
 from ppo_fast.training.run_folder import sole_trainer
 
 torch = pytest.importorskip("torch")
@@ -114,6 +115,7 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
 def test_a_locked_folder_is_free_once_its_owner_was_killed(tmp_path):
     code = f"""
 import pathlib, time
+from ppo_fast.training import evaluate
 from ppo_fast.training.run_folder import sole_trainer
 with sole_trainer(pathlib.Path({str(tmp_path)!r})):
     print("locked", flush=True)
@@ -185,6 +187,8 @@ def test_a_run_on_a_header_is_found_from_elsewhere(tmp_path, monkeypatch):
     assert Path(result.config.env_id) == EXAMPLES / "gridworld.h"
     monkeypatch.chdir(tmp_path)
     assert cli.main(["eval", "run", "--episodes", "2"]) == 0
+    with pytest.raises(ValueError, match=r"gridworld\.h draws no pictures; leave out the video$"):
+        evaluate(result.policy, episodes=1, video_folder=tmp_path)
 
 
 # Full disks and odd arguments

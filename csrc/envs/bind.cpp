@@ -466,7 +466,9 @@ class PyVectorEnv : public HeldVectorEnv {
                                      : "must be a list of rows of one length, one per environment");
       }
     } else {
-      argument.type_error("must be " + wanted + ", got " + arrays::describe(actions));
+      const bool is_tensor = py::hasattr(actions, "__dlpack__");
+      argument.type_error("must be " + wanted + ", got " + arrays::describe(actions) +
+                          (is_tensor ? "; pass numpy.asarray(actions)" : ""));
     }
     if (array.ndim() == 0) argument.type_error("must be " + wanted + ", got a scalar");
     discrete ? load_indices(argument, array) : load_floats(argument, array);

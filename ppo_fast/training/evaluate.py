@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo_fast.envs.make import make_single, original_id, reward_threshold
+from ppo_fast.envs.specs import is_header
 from ppo_fast.training.policy import Policy
 from ppo_fast.training.torch_threads import torch_threads
 
@@ -69,9 +70,16 @@ def evaluate(
         Write the first episode as an mp4 into this folder.
     stop
         Once it is set, the games end with KeyboardInterrupt.
+
+    Raises
+    ------
+    ValueError
+        If `episodes` is below 1 or a video is asked for of an environment that draws nothing.
     """
     if episodes < 1:
         raise ValueError(f"evaluate: episodes must be at least 1, got {episodes}")
+    if video_folder is not None and is_header(policy.config.env_id):
+        raise ValueError(f"evaluate: {policy.config.env_id} draws no pictures; leave out the video")
     with torch_threads(policy.config.torch_threads):
         return _play(policy, episodes, seed, deterministic, video_folder, stop)
 

@@ -101,6 +101,11 @@ def is_finished(folder: Path) -> bool:
     return (folder / "summary.json").exists()
 
 
+def reopen(folder: Path) -> None:
+    """Make a finished run an unfinished one."""
+    (folder / "summary.json").unlink(missing_ok=True)
+
+
 def env_stem(env_id: str) -> str:
     """An environment's id, or its header's name, as a part of a file name."""
     if is_header(env_id):

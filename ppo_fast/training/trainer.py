@@ -39,6 +39,7 @@ from ppo_fast.training.run_folder import (
     create_run_folder,
     is_finished,
     lasting,
+    reopen,
     sole_trainer,
     write_json,
 )
@@ -85,10 +86,11 @@ def train(
     resume: str | os.PathLike[str] | None = None,
     engine: Literal["auto", "native", "torch"] | None = None,
     device: str | None = None,
+    total_steps: int | None = None,
     progress: bool = False,
     on_update: Callable[[Row], object] | None = None,
 ) -> TrainResult:
-    """Run a training, or go on with one that was stopped.
+    """Run a training, or go on with one that was stopped or shall be longer.
 
     Parameters
     ----------
@@ -101,6 +103,10 @@ def train(
         the same network and optimiser; their rounding differs.
     device
         With `resume`: the device to go on with, likewise.
+    total_steps
+        With `resume`: how many steps the run shall have in all, None for as many as before. What
+        is annealed goes on as if it had been so from the start; a run that has met its
+        `target_return` goes on without one.
     progress
         Show a progress bar (plain lines where standard output is no terminal).
     on_update
@@ -136,7 +142,8 @@ def train(
             f"train: config must be a TrainConfig, got {config!r}; "
             "TrainConfig.preset('CartPole-v1') makes one"
         )
-    changes = {k: x for k, x in (("engine", engine), ("device", device)) if x is not None}
+    given = {"engine": engine, "device": device, "total_steps": total_steps}
+    changes = {name: value for name, value in given.items() if value is not None}
     if resume is None:
         for name in changes:
             raise TypeError(f"train: {name} belongs to resume; a new run has config.{name}")
@@ -150,6 +157,8 @@ def train(
             content = load_checkpoint(folder)
             saved = TrainConfig.from_json(content["config"])
             config = replace(saved, out=folder, **changes)  # type: ignore[arg-type]
+            if total_steps is not None:
+                config = _prolonged(config, content["steps"], content["solved_early"])
         assert config is not None
         # Around the construction as well: the bits of the initial network depend on the threads.
         stack.enter_context(torch_threads(config.torch_threads))
@@ -167,6 +176,16 @@ def train(
                 return result
         finally:
             run.metrics.close()
+
+
+def _prolonged(config: TrainConfig, steps: int, solved_early: bool) -> TrainConfig:
+    """The settings of a run that has so many steps, and shall have `total_steps`."""
+    if config.total_steps <= steps:
+        raise ValueError(
+            f"train: total_steps must be more than the {steps:,} steps that {config.out} has, "
+            f"got {config.total_steps}"
+        )
+    return replace(config, target_return=None) if solved_early else config
 
 
 class _Run:
@@ -238,10 +257,10 @@ class _Run:
         run.steps = content["steps"]
         run.draws = content["draws"]
         run.seconds = content["seconds"]
-        run.solved_early = content["solved_early"]
+        run.solved_early = content["solved_early"] and config.target_return is not None
         if run.is_over and is_finished(folder):
             raise ValueError(
-                f"{folder} has finished its {run.steps:,} steps; there is no more to do"
+                f"{folder} has finished its {run.steps:,} steps; to go on, give it more total_steps"
             )
         run.learner.load_state(content["learner"])
         run.algorithm.load_state(content["algorithm"])
@@ -252,6 +271,9 @@ class _Run:
         run.resume_envs(content["env_state"])
         run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
         write_json(folder / "config.json", config.to_json())  # the engine may be another one
+        if config.total_steps != content["config"]["total_steps"]:
+            run.save()
+            reopen(folder)
         return run
 
     @property
