@@ -18,6 +18,7 @@ from ppo_fast.arrays import in_torch_words
 from ppo_fast.cuda_advantage import call as call_on_gpu
 from ppo_fast.cuda_advantage import run as run_on_gpu
 from ppo_fast.foreign import FUNCTIONS, PARAMETERS
+from ppo_fast.torch_memory import require_memory
 
 _HALF = frozenset({torch.bfloat16, torch.float16})
 _PLAIN_TYPES = frozenset({type(None), bool, int, float, str})
@@ -160,11 +161,7 @@ def _write(function: str, name: str, out: Tensor, result: Tensor) -> Tensor:
 def _prepare(function: str, name: str, argument: Any, device: torch.device) -> Any:
     """A checked argument; half precision becomes float32."""
     if isinstance(argument, Tensor):
-        if argument.layout is not torch.strided:
-            raise TypeError(
-                f"{function}: {name} must be a dense tensor, got {argument.layout}; "
-                f"pass {name}.to_dense()"
-            )
+        require_memory(function, name, argument)
         # torch's bit for a negation that is yet to be done; Dynamo cannot ask for it.
         if not is_compiling() and argument.is_neg():
             if name.startswith("out"):

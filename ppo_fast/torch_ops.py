@@ -21,6 +21,7 @@ from torch.compiler import is_compiling
 from ppo_fast import _core, cuda, cuda_distributions, cuda_surrogate
 from ppo_fast.distributions.base import Parameters
 from ppo_fast.surrogate import GIVEN, LOSS_ARRAYS
+from ppo_fast.torch_memory import require_memory
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
 
@@ -356,6 +357,11 @@ def _require_tensors(function: str, names: tuple[str, ...], tensors: tuple[Any, 
             raise TypeError(
                 f"{function}: {name} must be a torch tensor like {names[0]}, "
                 f"got {type(tensor).__name__}"
+            )
+        require_memory(function, name, tensor)
+        if not is_compiling() and tensor.is_neg():
+            raise TypeError(
+                f"{function}: {name} has its negative bit set; pass {name}.resolve_neg()"
             )
         if name == "actions" and names[0] == "logits":
             expected, like, cast = torch.int64, "", "long()"

@@ -263,6 +263,15 @@ def test_sparse_tensors():
         function(**call | {"rewards": call["rewards"].to_sparse()})
 
 
+def test_tensors_of_transforms():
+    function, call, _ = tensors_of("gae-TN-contiguous")
+    rest = {name: x for name, x in call.items() if name != "rewards"}
+    with pytest.raises(
+        RuntimeError, match=r"^gae: rewards is a tensor of torch\.func's grad, vmap"
+    ):
+        torch.vmap(lambda x: function(x, **rest)[0])(call["rewards"][None])
+
+
 def test_tensors_with_the_negative_bit():
     function, call, _ = tensors_of("gae-TN-contiguous")
     negated = torch._neg_view(-call["values"])

@@ -272,6 +272,31 @@ def test_second_derivatives_are_refused(is_weighted):
         gradient.sum().backward()
 
 
+def test_transforms_are_refused():
+    batch = random_tensors(13, 8, 3)
+    logits = batch.pop("logits").detach()
+
+    def loss(x):
+        return loss_of(batch | {"logits": x})[0]
+
+    words = r"^ppo_loss: logits is a tensor of torch\.func's grad, vmap"
+    with pytest.raises(RuntimeError, match=words):
+        torch.func.grad(loss)(logits)
+    with pytest.raises(RuntimeError, match=words):
+        torch.vmap(loss)(logits[None])
+    with pytest.raises(RuntimeError, match=r"^evaluate: logits is a tensor of torch\.func"):
+        torch.func.grad(lambda x: Categorical(x).evaluate(batch["actions"])[0].sum())(logits)
+
+
+def test_tensors_without_plain_memory():
+    batch = random_tensors(14, 8, 3)
+    with pytest.raises(TypeError, match=r"^ppo_loss: advantages must be a dense tensor, got torch"):
+        loss_of(batch | {"advantages": batch["advantages"].to_sparse()})
+    negated = torch._neg_view(-batch["returns"]).view(2, 4).transpose(0, 1)[0]
+    with pytest.raises(TypeError, match=r"^ppo_loss: returns has its negative bit set; pass ret"):
+        loss_of(batch | {"returns": negated})
+
+
 def test_strides_change_no_bit():
     batch = random_tensors(13, 33, 5)
     loss, _ = loss_of(batch)

@@ -1,0 +1,31 @@
+"""Which torch tensors have memory that a kernel can read."""
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+
+# torch has no public name for it.
+_is_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", lambda _: False)
+
+
+def require_memory(function: str, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor whose numbers do not lie in one piece of memory.
+
+    Raises
+    ------
+    TypeError
+        For a sparse tensor.
+    RuntimeError
+        Within torch.func's grad, vmap and the like, which wrap tensors.
+    """
+    if tensor.layout is not torch.strided:
+        raise TypeError(
+            f"{function}: {name} must be a dense tensor, got {tensor.layout}; "
+            f"pass {name}.to_dense()"
+        )
+    if not is_compiling() and _is_wrapped(tensor):
+        raise RuntimeError(
+            f"{function}: {name} is a tensor of torch.func's grad, vmap or the like, which cannot "
+            "see through native code; use loss.backward() or torch.autograd.grad, and one call "
+            "for all rows"
+        )
