@@ -124,6 +124,9 @@ def kl(old: tuple[Any, ...], dist: tuple[Any, ...]) -> NDArray[Any]: ...
 def kl_backward(
     old: tuple[Any, ...], dist: tuple[Any, ...], gradient: Any
 ) -> tuple[NDArray[Any], NDArray[Any] | None]: ...
+def normalize(
+    x: NDArray[Any], mask: NDArray[Any] | None, eps: float, ddof: int, out: NDArray[Any]
+) -> None: ...
 def loss(
     function: str,
     form: tuple[int, Any, Any],

@@ -461,20 +461,30 @@ def _normalize(x: Any, valid: Any, eps: Any, ddof: Any) -> Any:
             "cast with x.astype(np.float32)"
         )
     require_moments(x, valid, eps, ddof)
-    counted = np.ones_like(x, dtype=bool) if valid is None else valid != 0
-    result = np.zeros_like(x)
-    chosen = x[counted]
-    if chosen.size > ddof:
-        mean = chosen.mean(dtype=np.float64)
-        std = chosen.std(dtype=np.float64, ddof=ddof)
-        chosen = (chosen - mean) / (std + eps)
-    result[counted] = chosen
+    result = np.empty_like(x)  # in the layout of x, without gaps
+    counted = None
+    if valid is not None:
+        counted = np.empty_like(result, dtype=bool)
+        np.not_equal(valid, 0, out=counted)
+        counted = _in_memory_order(counted)
+    if x.strides != result.strides:
+        np.copyto(result, x)
+        x = result
+    _core.normalize(_in_memory_order(x), counted, eps, ddof, _in_memory_order(result))
     return result
+
+
+def _in_memory_order(x: Any) -> Any:
+    """All items of an array without gaps, as a view."""
+    axes = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+    return x.transpose(axes).reshape(-1)
 
 
 def require_moments(x: Any, valid: Any, eps: Any, ddof: Any) -> None:
     """Check the arguments of `normalize` besides the dtype of x."""
     _require_like("normalize", "valid", valid, "x", x)
+    if valid is not None:
+        _require_flags("normalize", "valid", valid)
     if not isinstance(eps, (int, float, np.number)):
         raise TypeError(f"normalize: eps must be a number, got {type(eps).__name__}")
     if not eps >= 0:
@@ -484,10 +494,18 @@ def require_moments(x: Any, valid: Any, eps: Any, ddof: Any) -> None:
 
 
 def _valid_rows(terminated: Any, truncated: Any, prev_done: Any, time_axis: Any) -> Any:
-    for name, flags in (("terminated", terminated), ("prev_done", np.asarray(prev_done))):
-        if flags.dtype.kind not in "biuf":
-            raise TypeError(f"valid_rows: {name} must be bool, got {flags.dtype}; cast it to bool")
-    return valid_rows_of(np, terminated, truncated, np.asarray(prev_done), time_axis)
+    prev_done = np.asarray(prev_done)
+    _require_like("valid_rows", "truncated", truncated, "terminated", terminated)
+    given = {"terminated": terminated, "truncated": truncated, "prev_done": prev_done}
+    for name, flags in given.items():
+        if flags is not None:
+            _require_flags("valid_rows", name, flags)
+    return valid_rows_of(np, terminated, truncated, prev_done, time_axis)
+
+
+def _require_flags(function: str, name: str, flags: Any) -> None:
+    if getattr(flags.dtype, "kind", "b") not in "biuf":  # of torch, all types are numbers
+        raise TypeError(f"{function}: {name} must be bool, got {flags.dtype}; cast it to bool")
 
 
 def valid_rows_of(

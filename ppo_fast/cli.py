@@ -10,11 +10,12 @@ import io
 import os
 import platform
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from ppo_fast.config import DEVICE_RULE, TrainConfig, is_device
 from ppo_fast.extras import require, require_train
@@ -46,7 +47,11 @@ _OTHER_NAMES = {
 
 
 # Options with a choice of this name; others are numbers that may be absent.
-_LOWER_NONE = ("--normalize-advantages",)
+_LOWER_NONE = frozenset(
+    f"--{name.replace('_', '-')}"
+    for name, kind in get_type_hints(TrainConfig).items()
+    if "none" in get_args(kind)
+)
 
 
 class UsageError(Exception):
@@ -72,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.get(args[0])
     if command is None:
         return _fail(f"unknown command {args[0]!r}; there are {', '.join(commands)}", 2)
+    _see_own_modules()
     try:
         return command(_spelled([_dashed(arg) for arg in args[1:]]))
     except UsageError as error:
@@ -79,18 +85,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, ArithmeticError, OSError, RuntimeError, ImportError, MemoryError) as error:
         if getattr(error, "__notes__", None):  # of an environment, whose author has to find it
             raise
-        return _fail(str(error) or type(error).__name__, 1, args[0])
+        text = str(error) or type(error).__name__
+        if "does not compile:\n" in text:  # whose lines point at each other
+            print(f"ppo-fast {args[0]}: {text}", file=sys.stderr)
+            return 1
+        return _fail(text, 1, args[0])
     except KeyboardInterrupt as error:
         return _fail(str(error) or "stopped", 130, args[0])
     finally:
         _leave_output()
 
 
+def _see_own_modules() -> None:
+    """Let `module:id` find a module of the current folder, as `python -m ppo_fast` does."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append("")
+
+
 def _leave_output() -> None:
-    """Spare the user what Python says at its end of a closed pipe."""
+    """Spare the user what Python says at its end of a closed pipe or a full disk."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -165,6 +181,7 @@ def _report(
 ) -> int:
     """Train and say what came of it."""
     from ppo_fast.training import train
+    from ppo_fast.training.output import say
 
     result = train(
         config,
@@ -176,11 +193,11 @@ def _report(
     )
     seconds = result.metrics["seconds"][-1]
     steps = result.metrics["steps"][-1]
-    print(f"trained {steps:,.0f} steps in {seconds:.1f} s ({steps / seconds:,.0f} steps/s)")
+    say(f"trained {steps:,.0f} steps in {seconds:.1f} s ({steps / seconds:,.0f} steps/s)")
     if result.evaluation is not None:
-        _print_evaluation(result.evaluation, result.config.env_id)
-    print(f"{result.out}/  learning_curve.png  metrics.csv  checkpoint.pt  summary.json")
-    print(f"again: ppo-fast eval {result.out}")
+        say(_verdict(result.evaluation, result.config.env_id))
+    say(f"{result.out}/  learning_curve.png  metrics.csv  checkpoint.pt  summary.json")
+    say(f"again: ppo-fast eval {shlex.quote(str(result.out))}")
     return 0
 
 
@@ -225,7 +242,7 @@ def _eval(args: list[str]) -> int:
         deterministic=not options.stochastic,
         video_folder=videos if options.video else None,
     )
-    _print_evaluation(evaluation, policy.config.env_id)
+    print(_verdict(evaluation, policy.config.env_id))
     if options.video:
         print(f"video: {max(videos.glob('*.mp4'), key=lambda path: path.stat().st_mtime)}")
     return 0
@@ -542,12 +559,12 @@ def _value_of(option: str, args: list[str]) -> str | None:
     return value
 
 
-def _print_evaluation(evaluation: Any, env_id: str) -> None:
+def _verdict(evaluation: Any, env_id: str) -> str:
     from ppo_fast.envs.specs import is_header
 
     verdict = {True: ", solved", False: ", not solved", None: ""}[evaluation.solved]
     where = "" if is_header(env_id) else " on Gymnasium's environment"
-    print(
+    return (
         f"{env_id}: mean return {evaluation.mean_return:.1f} +- {evaluation.std_return:.1f} over "
         f"{len(evaluation.returns)} episodes{where}{verdict}"
     )

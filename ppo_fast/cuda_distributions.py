@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ppo_fast import cuda
 from ppo_fast.distributions.base import Parameters
+from ppo_fast.torch_memory import note_written
 
 
 def sample(
@@ -30,6 +31,7 @@ def sample(
     `step` may be an int64 tensor of one number, which is read when the kernel runs.
     """
     _run("sample", dist, noise, seed, first_id, step, deterministic, results)
+    note_written(*results)
 
 
 def evaluate(dist: Parameters, actions: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,8 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
     if torch is not None and isinstance(first, torch.Tensor):
         _tensor_type = torch.Tensor
         return _torch_function()(function, arguments)
+    if first is None:
+        raise TypeError(f"{function}: {PARAMETERS[function][0]} is missing, got None")
     if not hasattr(first, "__dlpack__"):
         raise TypeError(
             f"{function}: {PARAMETERS[function][0]} must be a NumPy array, a torch tensor or "
@@ -95,8 +97,8 @@ def _converted(
         return argument
     if not isinstance(argument, type(first)):
         raise TypeError(
-            f"{function}: {name} must be a {type(first).__name__} like the first argument, "
-            f"got {type(argument).__name__}"
+            f"{function}: {name} must be an array of {first.__array_namespace__().__name__} like "
+            f"{PARAMETERS[function][0]}, got {type(argument).__name__}"
         )
     try:
         return to_own(argument)

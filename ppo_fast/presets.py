@@ -19,7 +19,13 @@ _ALGORITHMS: dict[str, dict[str, Any]] = {
 # Steps are whole rollouts within a round budget: 499,712 = 122 x 4,096.
 _PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("CartPole-v1", "reinforce"): {"total_steps": 200_000},
-    ("CartPole-v1", "a2c"): {"total_steps": 200_000},
+    ("CartPole-v1", "a2c"): {
+        "total_steps": 200_000,
+        "num_steps": 32,
+        "learning_rate": 5e-3,
+        "gamma": 0.98,
+        "gae_lambda": 1.0,
+    },
     ("CartPole-v1", "ppo-unclipped"): {
         "total_steps": 200_000,
         "num_envs": 32,

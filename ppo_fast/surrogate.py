@@ -401,6 +401,9 @@ def loss_settings(
     )
 
 
+LOSS_SETTINGS = tuple(name for name in loss_settings.__annotations__ if name != "return")
+
+
 def _distribution_loss(
     function: str,
     dist: Distribution,

@@ -18,7 +18,7 @@ from ppo_fast.arrays import in_torch_words
 from ppo_fast.cuda_advantage import call as call_on_gpu
 from ppo_fast.cuda_advantage import run as run_on_gpu
 from ppo_fast.foreign import FUNCTIONS, PARAMETERS
-from ppo_fast.torch_memory import require_memory
+from ppo_fast.torch_memory import note_written, require_memory
 
 _HALF = frozenset({torch.bfloat16, torch.float16})
 _PLAIN_TYPES = frozenset({type(None), bool, int, float, str})
@@ -72,14 +72,14 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
             if not on_gpu:
                 return _eagerly(function, arguments, arguments)
             if function in _WITH_OUT:
-                return run_on_gpu(function, arguments, new_out)
+                return _noted(function, arguments, run_on_gpu(function, arguments, new_out))
         except (TypeError, RuntimeError):  # to be converted, or a mistake: look closer
             pass
     if not on_gpu and first.device.type != "cpu":
         name = PARAMETERS[function][0]
+        mend = "" if first.is_meta else f"; pass {name}.cpu()"
         raise ValueError(
-            f"{function}: {name} must be on the CPU or a CUDA device, got {first.device}; "
-            f"pass {name}.cpu()"
+            f"{function}: {name} must be on the CPU or a CUDA device, got {first.device}{mend}"
         )
     prepared = tuple(
         _prepare(function, name, argument, first.device)
@@ -89,9 +89,7 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
         return _through_operator(function, prepared)
     detached = tuple(_detached(x) for x in prepared)
     if on_gpu:
-        results = call_on_gpu(function, detached, new_out)
-        given = arguments[-2] if function in _WITH_OUT else None
-        return results if given is None else given
+        return _noted(function, arguments, call_on_gpu(function, detached, new_out))
     try:
         return _eagerly(function, detached, arguments)
     except TypeError as error:
@@ -112,10 +110,19 @@ def _eagerly(function: str, arguments: tuple[Any, ...], given: tuple[Any, ...]) 
             raise TypeError(kind)
     results = FUNCTIONS[function](*converted)
     if function in _WITH_OUT and given[-2] is not None:
-        return given[-2]
+        return _noted(function, given, results)
     if isinstance(results, tuple):
         return from_numpy(results[0]), from_numpy(results[1])
     return from_numpy(results)
+
+
+def _noted(function: str, arguments: tuple[Any, ...], results: Any) -> Any:
+    """The results, or the tensors that were given for them, as ones that have changed."""
+    out = arguments[-2] if function in _WITH_OUT else None
+    if out is None:
+        return results
+    note_written(*out) if isinstance(out, tuple) else note_written(out)
+    return out
 
 
 def _through_operator(function: str, prepared: tuple[Any, ...]) -> Any:

@@ -23,9 +23,18 @@ def require_memory(function: str, name: str, tensor: Tensor) -> None:
             f"{function}: {name} must be a dense tensor, got {tensor.layout}; "
             f"pass {name}.to_dense()"
         )
+    if tensor.is_nested:
+        raise TypeError(f"{function}: {name} must be a dense tensor, got a nested one")
     if not is_compiling() and _is_wrapped(tensor):
         raise RuntimeError(
             f"{function}: {name} is a tensor of torch.func's grad, vmap or the like, which cannot "
             "see through native code; use loss.backward() or torch.autograd.grad, and one call "
             "for all rows"
         )
+
+
+def note_written(*tensors: Tensor | None) -> None:
+    """Let autograd know that a kernel wrote to tensors, which a graph may have kept for later."""
+    for tensor in tensors:
+        if tensor is not None:
+            torch.autograd.graph.increment_version(tensor)

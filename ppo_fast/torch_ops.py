@@ -10,6 +10,7 @@ batch.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch.compiler import is_compiling
 
 from ppo_fast import _core, cuda, cuda_distributions, cuda_surrogate
 from ppo_fast.distributions.base import Parameters
-from ppo_fast.surrogate import GIVEN, LOSS_ARRAYS
+from ppo_fast.surrogate import GIVEN, LOSS_ARRAYS, LOSS_SETTINGS
 from ppo_fast.torch_memory import require_memory
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
@@ -30,6 +31,8 @@ _NAMES = {GIVEN: "logp", 0: "logits", 1: "logits", 2: "mean", 3: "mean"}
 
 # The first tensors of a loss have gradients.
 _WITH_GRADIENT = 4
+# Settings of a loss that are numbers, or tensors of one number.
+_COEFFICIENTS = slice(1, -1)
 
 
 def loss(
@@ -39,17 +42,35 @@ def loss(
 
     `form` is (family, nvec, old_nvec); `tensors` are those of LOSS_ARRAYS, None where not given.
     """
+    if is_grad_enabled():
+        _require_constants(function, form[0], tensors, settings)
     if _is_eager(tensors):
         outputs = _eager_loss(function, form, tensors, settings)
         leaves = [x for x in tensors[:_WITH_GRADIENT] if x is not None]
         return _attach(outputs, *leaves), outputs[1]
     _require_loss_tensors(function, form[0], tensors)
-    if any(isinstance(x, Tensor) for x in settings):
-        raise TypeError(f"{function}: in a compiled function coefficients must be numbers")
+    _require_integers(function, form[1])
+    # An operator's parameter is a number or a tensor: two of them for each coefficient.
+    numbers = (0.0 if isinstance(x, Tensor) else x for x in settings)
+    each = (x if isinstance(x, Tensor) else None for x in settings[_COEFFICIENTS])
     result: tuple[Tensor, Tensor] = _Loss.apply(  # type: ignore[no-untyped-call]
-        *_distinct(tensors), function, *form, *settings
+        *_distinct(tensors), function, *form, *numbers, *each
     )
     return result
+
+
+def _require_constants(
+    function: str, family: int, tensors: tuple[Any, ...], settings: tuple[Any, ...]
+) -> None:
+    """Refuse to drop gradients: a loss has those of its first tensors."""
+    others = zip(LOSS_ARRAYS[_WITH_GRADIENT:], tensors[_WITH_GRADIENT:], strict=True)
+    for name, x in (*others, *zip(LOSS_SETTINGS, settings, strict=True)):
+        if getattr(x, "requires_grad", False):
+            called = name.format(_NAMES[family])
+            raise RuntimeError(
+                f"{function}: {called} requires grad, but is a constant of the loss; "
+                f"pass {called}.detach()"
+            )
 
 
 def _eager_loss(
@@ -76,6 +97,10 @@ def _require_loss_tensors(function: str, family: int, tensors: tuple[Any, ...]) 
     _require_tensors(function, names, tensors)
 
 
+# Whether the backward pass that is under way may be followed by another one of the same graph.
+_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+
+
 class _Attach(torch.autograd.Function):
     """The loss as a function of the tensors that its gradients, already computed, belong to."""
 
@@ -91,7 +116,7 @@ class _Attach(torch.autograd.Function):
             return _scaled_once(ctx, outer)
         if cuda.holds(outer):  # to look at it would mean to wait
             return (None, *torch._foreach_mul(ctx.saved_tensors, outer))
-        if outer.item() == 1.0:
+        if outer.item() == 1.0 and not _keeps_graph():  # for which they have to stay as they are
             return (None, *ctx.saved_tensors)
         return _scaled(ctx, outer)
 
@@ -156,9 +181,12 @@ class _Loss(torch.autograd.Function):
 
 def _loss_kernel(*arguments: Any) -> tuple[Tensor, ...]:
     count = len(LOSS_ARRAYS)
-    tensors = arguments[:count]
-    function, *form = arguments[count : count + 4]
-    value, row, *gradients = _run_loss(function, tuple(form), tensors, arguments[count + 4 :])
+    tensors, (function, *form) = arguments[:count], arguments[count : count + 4]
+    settings = list(arguments[count + 4 :][: len(LOSS_SETTINGS)])
+    each = arguments[count + 4 + len(settings) :]  # without those at the end that are None
+    pairs = zip_longest(settings[_COEFFICIENTS], each)
+    settings[_COEFFICIENTS] = [number if x is None else x for number, x in pairs]
+    value, row, *gradients = _run_loss(function, tuple(form), tensors, tuple(settings))
     following = iter(gradients)
     leaves = tensors[:_WITH_GRADIENT]
     aligned = [value.new_empty(0) if x is None else next(following) for x in leaves]
@@ -174,6 +202,12 @@ def _loss_fake(*arguments: Any) -> tuple[Tensor, ...]:
     )
 
 
+def require_parameters(function: str, dist: Parameters) -> None:
+    """Refuse parameters that kernels do not take."""
+    names = (_NAMES[dist.family], "log_std", "dist.mask")
+    _require_tensors(function, names, (dist.first, dist.second, dist.mask))
+
+
 def evaluate(dist: Parameters, actions: Any) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies [B], with gradients to the parameters."""
     family, first, second, mask, nvec = dist
@@ -182,6 +216,7 @@ def evaluate(dist: Parameters, actions: Any) -> tuple[Tensor, Tensor]:
     tensors = (first, second, mask, actions)
     names = (_NAMES[family], "log_std", "dist.mask", "actions")
     _require_tensors("evaluate", names, tensors)
+    _require_integers("evaluate", nvec)
     function = _EagerEvaluate if _is_eager(tensors) else _Evaluate
     result: tuple[Tensor, Tensor] = function.apply(*tensors, family, nvec)  # type: ignore[no-untyped-call]
     return result
@@ -238,6 +273,7 @@ def kl(old: Parameters, new: Parameters) -> Tensor:
     name = _NAMES[new.family]
     names = (f"other.{name}", "other.log_std", "other.mask", name, "log_std", "dist.mask")
     _require_tensors("kl", names, tensors)
+    _require_integers("kl", new.nvec)
     if is_compiling():
         tensors = _distinct(tensors)
     function = _EagerKl if _is_eager(tensors) else _Kl
@@ -381,6 +417,17 @@ def _require_tensors(function: str, names: tuple[str, ...], tensors: tuple[Any, 
             )
 
 
+def _require_integers(function: str, nvec: Any) -> None:
+    """Refuse NumPy's integers where Dynamo makes tensors of them."""
+    if nvec is None or not is_compiling():
+        return
+    if not all(type(n) is int for n in nvec):
+        raise TypeError(
+            f"{function}: within torch.compile nvec must be a tuple of Python's integers, "
+            "made outside: tuple(nvec.tolist())"
+        )
+
+
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -401,7 +448,8 @@ _define(
     "Tensor? old_values, Tensor? weights, Tensor? mask, str function, int family, int[]? nvec, "
     "int[]? old_nvec, str objective, float? clip_range, float? clip_range_high, float? dual_clip, "
     "float? clip_range_values, float kl_coef, float kl_hinge, float kl_hinge_from, "
-    "float entropy_coef, float value_coef, bool normalize_advantages) "
+    "float entropy_coef, float value_coef, bool normalize_advantages, "
+    f"{', '.join(f'Tensor? {name}_each=None' for name in LOSS_SETTINGS[_COEFFICIENTS])}) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _loss_kernel,
     _loss_fake,

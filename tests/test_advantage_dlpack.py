@@ -121,7 +121,9 @@ def test_arrays_among_others(name):
     next(others)
     for k, x in others:
         if isinstance(x, Other):
-            message = f"^{function.__name__}: {k} must be a Other like .*, got ndarray$"
+            message = (
+                f"^{function.__name__}: {k} must be an array of OtherLibrary like .*, got ndarray$"
+            )
             with pytest.raises(TypeError, match=message):
                 function(**of_kind(Other, call) | {k: call[k]})
 
@@ -129,9 +131,13 @@ def test_arrays_among_others(name):
 def test_lists_among_others():
     function, call = CALLS["gae-TN"]
     call = of_kind(Other, call)
-    with pytest.raises(TypeError, match=r"^gae: values must be a Other like .*, got list$"):
+    with pytest.raises(
+        TypeError, match=r"^gae: values must be an array of OtherLibrary like .*, got list$"
+    ):
         function(**call | {"values": [[0.0] * 5] * 6})
-    with pytest.raises(TypeError, match=r"^gae: out must be a Other like .*, got (list|ndarray)$"):
+    with pytest.raises(
+        TypeError, match=r"^gae: out must be an array of OtherLibrary like .*, got (list|ndarray)$"
+    ):
         function(**call, out=[call["values"], call["values"]])
 
 
@@ -214,7 +220,9 @@ def test_jax_arrays_cannot_be_written(jax):
 def test_numpy_and_jax(jax):
     function, call = CALLS["gae-TN"]
     arrays = of_kind(jax.numpy.asarray, call)
-    with pytest.raises(TypeError, match=r"^gae: values must be a .* like .*, got ndarray$"):
+    with pytest.raises(
+        TypeError, match=r"^gae: values must be an array of jax.numpy like rewards, got ndarray$"
+    ):
         function(**arrays | {"values": call["values"]})
     with pytest.raises(TypeError, match=r"^gae: values must be a NumPy array, got ArrayImpl"):
         function(**call | {"values": arrays["values"]})

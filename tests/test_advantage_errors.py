@@ -102,7 +102,7 @@ def test_the_calls_that_are_made_wrong_are_right(function):
     [
         (NESTED, f"{NO_ARRAY} list; wrap it in np.asarray(...)"),
         (1.0, f"{NO_ARRAY} float; wrap it in np.asarray(...)"),
-        (None, f"{NO_ARRAY} NoneType; wrap it in np.asarray(...)"),
+        (None, "is missing, got None"),
         (INT, "must be float32 or float64, got int64; cast with rewards.astype(np.float32)"),
         (F32.astype(np.float16), "must be float32 or float64, got float16"),
         (F32.astype(">f4"), "must be float32 or float64, got >f4"),
@@ -160,7 +160,7 @@ def test_numbers_of_a_wrong_shape(function, name, array, got):
     + [("vtrace", "log_rhos"), ("token_gae", "mask")],
 )
 def test_arrays_that_are_missing(function, name):
-    message = f"{name} must be a NumPy array, got NoneType"
+    message = f"{name} is missing, got None"
     assert_fails(TypeError, function, message, call_with(function, name, None))
 
 
@@ -241,7 +241,11 @@ def test_what_is_per_environment(function, name, value, error, message):
             BOOL[0].astype(np.int16),
             "must be bool (or 0 and 1 in another type), got int16; cast it to bool",
         ),
-        ("last_done", 1, "must be a NumPy array, got int"),
+        (
+            "last_done",
+            1,
+            "must be an array of one flag per environment, or of one environment True",
+        ),
     ],
 )
 def test_types_of_what_is_per_environment(name, value, message):
@@ -254,7 +258,7 @@ def test_the_other_time_axis_is_suggested():
     ppo_fast.gae(**call)
     message = (
         "last_values must have shape (2,) (one per environment), got (3,); "
-        "that looks batch-major: pass time_axis=0"
+        "that looks time-major: pass time_axis=0"
     )
     assert_fails(ValueError, "gae", message, call | {"time_axis": 1})
 
@@ -552,7 +556,7 @@ WRONG_OUT = [
 @pytest.mark.parametrize("position", [0, 1])
 @pytest.mark.parametrize(
     ("array", "error", "message"),
-    [*WRONG_OUT, (None, TypeError, "must be a NumPy array, got NoneTy")],
+    [*WRONG_OUT, (None, TypeError, "is missing, got None")],
 )
 def test_arrays_of_out(function, position, array, error, message):
     out = [F32.copy(), F32.copy()]

@@ -154,7 +154,7 @@ def test_tensors_elsewhere(name):
         if isinstance(x, torch.Tensor):
             first = next(iter(call))
             message = (
-                rf"or a CUDA device, got meta; pass {k}\.cpu\(\)$"
+                "or a CUDA device, got meta$"  # of which there is nothing to copy
                 if k == first
                 else rf"like {first}, got meta; pass {k}\.to\('cpu'\)$"
             )
@@ -261,6 +261,18 @@ def test_sparse_tensors():
     function, call, _ = tensors_of("gae-TN-contiguous")
     with pytest.raises(TypeError, match=r"^gae: rewards must be a dense tensor, got torch.sparse"):
         function(**call | {"rewards": call["rewards"].to_sparse()})
+
+
+@pytest.mark.parametrize("name", ["gae-TN-contiguous", "lambda_returns-TN-contiguous"])
+def test_autograd_knows_that_out_was_written(name):
+    function, call, _ = tensors_of(name)
+    out = function(**call)
+    tensors = out if isinstance(out, tuple) else (out,)
+    weight = torch.ones((), dtype=tensors[0].dtype, requires_grad=True)
+    loss = (weight * tensors[0]).sum()
+    function(**call, out=tuple(tensors) if isinstance(out, tuple) else out)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 def test_tensors_of_transforms():

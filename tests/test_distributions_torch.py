@@ -183,6 +183,35 @@ def test_expanded_log_std_has_a_gradient_per_row():
     torch.testing.assert_close(*gradients, rtol=1e-14, atol=0)
 
 
+def test_a_row_of_log_std_may_have_an_axis():
+    mean, actions = torch.randn(2, 4, 3)
+    row = torch.randn(1, 3, requires_grad=True)
+    flat = row.detach()[0].requires_grad_()
+    (ours, _), (theirs, _) = (Gaussian(mean, x).evaluate(actions) for x in (row, flat))
+    assert torch.equal(ours, theirs)
+    ours.sum().backward()
+    theirs.sum().backward()
+    assert torch.equal(row.grad[0], flat.grad)
+
+
+def test_sizes_of_gymnasium():
+    logits = torch.randn(4, 5)
+    actions = torch.zeros(4, 2, dtype=torch.int64)
+    nvec = np.array([2, 3])
+    assert MultiCategorical(logits, nvec).nvec == (2, 3)
+    compiled = torch.compile(
+        lambda x: MultiCategorical(x, nvec).evaluate(actions)[0], backend="eager", fullgraph=True
+    )
+    with pytest.raises(Exception, match=r"must be a tuple of Python's integers, made outside"):
+        compiled(logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_refused_by_name(dtype):
+    with pytest.raises(TypeError, match=r"^sample: mean must be float32 or float64, got .*float16"):
+        Gaussian(torch.zeros(4, 3, dtype=dtype), torch.zeros(3, dtype=dtype)).sample(seed=0, step=0)
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
 def test_impossible_choices(dtype, tolerance):
     # Logits of -infinity: as if the columns were not there; their gradients are 0.

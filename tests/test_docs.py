@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ppo_fast import TrainConfig
+from ppo_fast import TrainConfig, cli
 from ppo_fast.envs import NATIVE_SPECS, build
 from ppo_fast.integrations import LIBRARIES
 from ppo_fast.surrogate import STATS
@@ -15,6 +15,8 @@ from ppo_fast.surrogate import STATS
 ROOT = Path(__file__).parents[1]
 ADVANTAGE = ROOT / "docs" / "advantage.md"
 ENVS = ROOT / "docs" / "envs.md"
+LOSSES = ROOT / "docs" / "losses.md"
+LECTURE = ROOT / "docs" / "lecture.md"
 
 
 def python_blocks(path):
@@ -25,7 +27,9 @@ def python_blocks(path):
 
 
 @pytest.mark.filterwarnings("ignore")  # other libraries' warnings are not our subject
-@pytest.mark.parametrize("path", [ROOT / "README.md", ADVANTAGE, ENVS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", ADVANTAGE, ENVS, LOSSES], ids=lambda path: path.name
+)
 def test_the_code_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = list(python_blocks(path))
@@ -98,3 +102,24 @@ def test_the_guides_own_environment_works(tmp_path, monkeypatch):
             break
     assert terminated.any()
     NATIVE_SPECS.pop("Drive-v0")
+
+
+def lecture_commands():
+    """The options of each command of the lecture."""
+    text = LECTURE.read_text(encoding="utf-8")
+    return re.findall(
+        r"^- `(?:ppo-fast train CartPole-v1 )?(--algorithm [^`]+)`", text, re.MULTILINE
+    )
+
+
+def test_the_lecture_has_a_command_for_each_algorithm():
+    named = {command.split()[1] for command in lecture_commands()}
+    assert named == {"reinforce", "a2c", "ppo-unclipped", "trpo", "ppo-kl", "ppo-clip"}
+
+
+@pytest.mark.parametrize("options", lecture_commands())
+def test_the_commands_of_the_lecture_run(options, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    few = ["--total-steps", "256", "--eval-episodes", "1", "--out", "run"]
+    assert cli.main(["train", "CartPole-v1", *options.split(), *few]) == 0, capsys.readouterr().err

@@ -103,6 +103,38 @@ def test_a_header_becomes_an_environment(counter):
     assert [g.integers(0, 10) for g in generators] == [r.integers(0, 10) for r in rngs]
 
 
+BAD_OBSERVATIONS = {
+    "outside of its 1 numbers; let Observation have as many": ("ppo::Box<double, 1>", ""),
+    "does not write number 2 of its 3": ("ppo::Box<double, 3>", ""),
+    "outside of its 2 numbers": ("ppo::Box<double, 2>", "out[-1] = 0;"),
+}
+
+
+@pytest.mark.parametrize("message", BAD_OBSERVATIONS)
+def test_observations_of_another_size_than_declared(counter, message):
+    shape, more = BAD_OBSERVATIONS[message]
+    text = COUNTER.replace("ppo::Box<double, 2>", shape)
+    head, body = text.split("double* out) {")
+    counter.write_text(f"{head}double* out) {{ {more} {body}")
+    with pytest.raises(BuildError, match=f"Counter-v0: observe .*{message}"):
+        build(counter)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("ppo::Discrete<2>", "ppo::Discrete<0>", "needs at least one action"),
+        ("ppo::Box<double, 2>", "ppo::Box<double, 0>", "sizes of a ppo::Box must be positive"),
+        ('"Counter-v0", 0)', '"Counter-v0", -5)', "limit of PPO_FAST_ENV is a number of steps"),
+    ],
+)
+def test_constants_out_of_range(counter, old, new, message):
+    assert old in COUNTER
+    counter.write_text(COUNTER.replace(old, new))
+    with pytest.raises(BuildError, match=message):
+        build(counter)
+
+
 def test_its_id_is_known_everywhere(counter):
     build(counter)
     for env in (

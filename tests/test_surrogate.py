@@ -272,6 +272,62 @@ def test_second_derivatives_are_refused(is_weighted):
         gradient.sum().backward()
 
 
+@pytest.mark.parametrize("name", ["old_logp", "advantages", "returns"])
+def test_gradients_that_would_be_lost_are_refused(name):
+    batch = random_tensors(15, 8, 3)
+    with pytest.raises(RuntimeError, match=rf"^ppo_loss: {name} requires grad, .*; pass {name}\.d"):
+        loss_of(batch | {name: batch[name].requires_grad_()})
+    with torch.no_grad():
+        loss_of(batch)
+
+
+def test_coefficients_that_would_lose_a_gradient_are_refused():
+    alpha = torch.tensor(0.01, requires_grad=True)
+    with pytest.raises(
+        RuntimeError, match=r"^ppo_loss: entropy_coef requires grad, but is a const"
+    ):
+        loss_of(random_tensors(16, 8, 3), entropy_coef=alpha)
+
+
+def test_gradients_may_be_changed_between_two_passes():
+    batch = random_tensors(17, 8, 3)
+    loss, _ = loss_of(batch)
+    leaves = (batch["logits"], batch["values"])
+    first = torch.autograd.grad(loss, leaves, retain_graph=True)
+    expected = [x.clone() for x in first]
+    for x in first:
+        x.zero_()
+    for x, y in zip(torch.autograd.grad(loss, leaves), expected, strict=True):
+        assert torch.equal(x, y)
+
+
+# Dynamo itself makes an autograd.Function and meant to silence the warning about that.
+@pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
+def test_compiled_coefficients_may_be_tensors():
+    batch = random_tensors(18, 8, 3)
+    rest = {name: x for name, x in batch.items() if name not in ("logits", "values")}
+    graphs = []
+
+    def count(module, _):
+        graphs.append(module)
+        return module
+
+    @torch.compile(backend=count, fullgraph=True)
+    def compiled(logits, values, clip_range, entropy_coef):
+        coefs = COEFS | {"clip_range": clip_range, "entropy_coef": entropy_coef}
+        return ppo_fast.ppo_loss(Categorical(logits), values=values, **rest, **coefs)[0]
+
+    for k in range(1, 5):
+        numbers = (0.2 / k, 0.01 * k)
+        coefs = [torch.tensor(x, dtype=torch.float64) for x in numbers]
+        ours = compiled(batch["logits"], batch["values"], *coefs)
+        theirs, _ = loss_of(batch, clip_range=numbers[0], entropy_coef=numbers[1])
+        assert torch.equal(ours, theirs)
+        for x, y in zip(gradients(ours, batch), gradients(theirs, batch), strict=True):
+            assert torch.equal(x, y)
+    assert len(graphs) == 1
+
+
 def test_transforms_are_refused():
     batch = random_tensors(13, 8, 3)
     logits = batch.pop("logits").detach()
@@ -295,6 +351,10 @@ def test_tensors_without_plain_memory():
     negated = torch._neg_view(-batch["returns"]).view(2, 4).transpose(0, 1)[0]
     with pytest.raises(TypeError, match=r"^ppo_loss: returns has its negative bit set; pass ret"):
         loss_of(batch | {"returns": negated})
+    one = random_tensors(14, 1, 3)
+    imaginary = torch.complex(one["returns"], one["returns"]).conj().imag
+    with pytest.raises(TypeError, match=r"^ppo_loss: returns has its negative bit set; pass ret"):
+        loss_of(one | {"returns": imaginary})
 
 
 def test_strides_change_no_bit():

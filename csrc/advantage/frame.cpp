@@ -74,7 +74,7 @@ Frame::Frame(const char* function, const Array& rewards, py::ssize_t time_axis)
     argument.value_error(
         "must have shape (T, N): time steps, environments; or (T,), or either with a last axis of "
         "size 1; got " +
-        arrays::shape_text(rewards));
+        arrays::shape_text(rewards) + (ndim > 2 ? "; flatten the axes behind time" : ""));
   }
   if (ndim == 1) time_axis_ = 0;
   column_axis_ = ndim == 1 ? -1 : 1 - time_axis_;
@@ -91,10 +91,18 @@ void Frame::require_like(const Argument& argument, const Array& array, py::ssize
   for (py::ssize_t axis = 0; equal && axis < array.ndim(); ++axis) {
     equal = array.shape(axis) == rewards_.shape(axis) + (axis == time_axis_ ? more : 0);
   }
-  if (!equal) {
-    argument.value_error("must have shape " + arrays::shape_text(rewards_) + " like rewards, got " +
-                         arrays::shape_text(array));
-  }
+  if (equal) return;
+  // A row more than the rewards, but along the other axis: [N, T + 1].
+  const bool is_other = column_axis_ >= 0 && array.ndim() == rewards_.ndim() &&
+                        array.shape(time_axis_) == steps_ &&
+                        array.shape(column_axis_) == columns_ + 1;
+  argument.value_error("must have shape " + arrays::shape_text(rewards_) + " like rewards, got " +
+                       arrays::shape_text(array) + (is_other ? other_layout() : ""));
+}
+
+std::string Frame::other_layout() const {
+  return time_axis_ == 0 ? "; that looks batch-major: pass time_axis=1"
+                         : "; that looks time-major: pass time_axis=0";
 }
 
 py::ssize_t Frame::require_column(const Argument& argument, const Array& array) const {
@@ -105,10 +113,7 @@ py::ssize_t Frame::require_column(const Argument& argument, const Array& array) 
   }
   const bool one_axis = axis < 0 || array.shape(axis) == size;
   if (array.ndim() <= rewards_.ndim() && one_axis && size == columns_) return axis;
-  const std::string hint =
-      one_axis && size == steps_ && steps_ != columns_
-          ? std::string("; that looks batch-major: pass time_axis=") + (time_axis_ == 0 ? "1" : "0")
-          : "";
+  const std::string hint = one_axis && size == steps_ && steps_ != columns_ ? other_layout() : "";
   argument.value_error("must have shape (" + std::to_string(columns_) +
                        ",) (one per environment), got " + arrays::shape_text(array) + hint);
 }
@@ -140,6 +145,11 @@ FlagView Frame::flags_per_column(const char* name, const Given& given, std::uint
     refuse_scalar(argument);
     scalar = argument.number(given) != 0;
     return {&scalar, 0, 0, FlagType::kByte};
+  }
+  if (is_python_number) {
+    argument.type_error(
+        "must be an array of one flag per environment, or of one environment True or False; got " +
+        arrays::describe(given.object()));
   }
   const Array& array = argument.array(given);
   const FlagType type = require_flag_type(argument, array);

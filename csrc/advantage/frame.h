@@ -112,6 +112,7 @@ class Frame {
   }
 
   void require_like(const Argument& argument, const Array& array, py::ssize_t more) const;
+  std::string other_layout() const;  // a hint, where shapes are those of the other time_axis
   py::ssize_t require_column(const Argument& argument, const Array& array) const;
   // Of several environments, or on a device, whose kernels could not read it.
   void refuse_scalar(const Argument& argument) const;

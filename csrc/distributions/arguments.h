@@ -123,7 +123,7 @@ struct DistributionArgument {
   void read_log_std(Distribution<T>& d, const std::string& like) const {
     const std::string name = prefix + "log_std";
     const Argument argument{function, name.c_str()};
-    const Array& array = argument.required(parts[2]);
+    const Array& array = argument.array(parts[2]);
     argument.require_dtype<T>(array, like.c_str());
     if (array.ndim() == 1) {
       argument.require_shape(array, {dims()}, "or one row per sample");
@@ -163,7 +163,7 @@ inline void require_same_form(const DistributionArgument& old, const Distributio
 template <typename T>
 Actions<T> read_actions(const DistributionArgument& dist, const Given& given) {
   const Argument argument{dist.function, "actions"};
-  const Array& array = argument.required(given);
+  const Array& array = argument.array(given);
   Actions<T> actions;
   if (dist.has_discrete_actions()) {
     if (!array.holds<std::int64_t>()) {
@@ -193,7 +193,7 @@ template <typename T>
 View1<const T> read_column(const char* function, const char* name, const Given& given,
                            py::ssize_t batch, const char* like) {
   const Argument argument{function, name};
-  const Array& array = argument.required(given);
+  const Array& array = argument.array(given);
   argument.require_dtype<T>(array, like);
   argument.require_shape(array, {batch}, "(one per sample)");
   return argument.view1<T>(array);

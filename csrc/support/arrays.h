@@ -51,6 +51,7 @@ struct Argument {
 
   const Array& array(const Given& given) const {
     const py::object& object = given.object();
+    if (given.is_none()) type_error("is missing, got None");
     if (!given.is_array()) {
       type_error("must be a NumPy array, got " + describe(object) + "; wrap it in np.asarray(...)");
     }
@@ -63,12 +64,6 @@ struct Argument {
     return given.array();
   }
   Array array(Given&& given) const { return array(static_cast<const Given&>(given)); }
-
-  // As `array`, for what may not be left out.
-  const Array& required(const Given& given) const {
-    if (given.is_none()) type_error("is missing, got None");
-    return array(given);
-  }
 
   // float32 or float64; true for float32.
   bool is_float32(const Array& array) const {

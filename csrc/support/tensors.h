@@ -83,16 +83,13 @@ inline py::dtype dtype_of(const dlpack::Tensor& tensor) {
   throw py::type_error("a tensor is neither float32, float64, int8, uint8, int32, int64 nor bool");
 }
 
-// Whether elements lie two by two, as the imaginary parts of complex numbers do: of their conjugates, torch keeps the
-// sign apart, and the exchange API says nothing of it.
-inline bool lies_two_by_two(const dlpack::Tensor& tensor) {
-  bool has_axes = false;
+// Whether elements lie two by two, as the imaginary parts of complex numbers do, or there is but one: of their
+// conjugates, torch keeps the sign apart, and the exchange API says nothing of it.
+inline bool may_be_imaginary(const dlpack::Tensor& tensor) {
   for (std::int32_t axis = 0; axis < tensor.ndim; ++axis) {
-    if (tensor.shape[axis] < 2) continue;
-    if (tensor.strides[axis] % 2 != 0) return false;
-    has_axes = true;
+    if (tensor.shape[axis] > 1 && tensor.strides[axis] % 2 != 0) return false;
   }
-  return has_axes;
+  return true;
 }
 
 inline dlpack::Tensor tensor_of(const dlpack::ExchangeApi& api, const py::handle& object) {
@@ -102,7 +99,7 @@ inline dlpack::Tensor tensor_of(const dlpack::ExchangeApi& api, const py::handle
     if (py::hasattr(object, "__dlpack_c_exchange_api__")) throw error;
     throw py::type_error("must be a tensor, got " + std::string(Py_TYPE(object.ptr())->tp_name));
   }
-  if (lies_two_by_two(tensor) && py::cast<bool>(object.attr("is_neg")())) {
+  if (may_be_imaginary(tensor) && py::cast<bool>(object.attr("is_neg")())) {
     throw py::type_error("a tensor has its negative bit set; pass tensor.resolve_neg()");
   }
   return tensor;

@@ -84,6 +84,34 @@ py::list loss(const char* function, const py::tuple& form, const py::tuple& give
   return (policy.float32 ? &run<float> : &run<double>)(from, policy);
 }
 
+// Arrays [n] without gaps; the mask may be None.
+template <typename T>
+void normalize_items(const Array& x, const Given& mask, double eps, int ddof, const Array& out) {
+  const Argument argument{"normalize", "valid"};
+  NormalizeCall<T> call;
+  call.size = x.size();
+  call.x = Argument{"normalize", "x"}.view1<T>(x);
+  if (!mask.is_none()) call.mask = argument.view1<bool>(argument.array(mask));
+  call.ddof = ddof;
+  call.eps = eps;
+  call.out = static_cast<T*>(out.mutable_data());
+  const arrays::ReleaseGil release(x.size() >= kReleaseFrom);
+  if constexpr (std::is_same_v<T, float>) {
+    PPO_SELECT_ISA(surrogate_kernels).normalize_float(call);
+  } else {
+    PPO_SELECT_ISA(surrogate_kernels).normalize_double(call);
+  }
+}
+
+void normalize(const py::array& x, const py::object& mask, double eps, int ddof,
+               const py::array& out) {
+  const Given given(x);
+  const Argument argument{"normalize", "x"};
+  const bool float32 = argument.is_float32(argument.array(given));
+  (float32 ? &normalize_items<float> : &normalize_items<double>)(given.array(), Given(mask), eps,
+                                                                 ddof, Array(out));
+}
+
 }  // namespace
 
 void bind_surrogate(py::module_& m) {
@@ -91,6 +119,8 @@ void bind_surrogate(py::module_& m) {
       py::make_tuple("policy_loss", "value_loss", "entropy", "approx_kl", "approx_kl_k1",
                      "clip_fraction", "ratio_mean", "ratio_max", "effective_sample_size",
                      "limited_fraction", "explained_variance", "kl");
+  m.def("normalize", &normalize, py::arg("x"), py::arg("mask"), py::arg("eps"), py::arg("ddof"),
+        py::arg("out"));
   m.def("loss", &loss, py::arg("function"), py::arg("form"), py::arg("given"), py::arg("settings"));
 }
 

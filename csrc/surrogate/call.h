@@ -96,7 +96,8 @@ struct LossPolicy {
     float32 = argument.is_float32(first);
     if (first.ndim() != 1 || first.shape(0) < 1) {
       argument.value_error("must have shape (B,) with at least one sample, got " +
-                           arrays::shape_text(first));
+                           arrays::shape_text(first) +
+                           (first.ndim() > 1 ? "; pass logp.reshape(-1), and so the others" : ""));
     }
   }
 

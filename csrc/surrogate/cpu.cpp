@@ -1,6 +1,8 @@
 // The losses: groups of kLossLanes samples, through the head of the policy's family.
 #include "surrogate/cpu.h"
 
+#include <algorithm>
+
 #include "distributions/heads.h"
 #include "surrogate/samples.h"
 #include "surrogate/sums.h"
@@ -99,15 +101,37 @@ Problem loss(const LossCall<T>& a) {
   Samples<T> samples(a.batch, a.weights, a.mask);
   const Problem problem = samples.count();
   if (problem.kind != Problem::kNone) return problem;
-  const Moments moments =
-      a.normalize_advantages ? moments_of(samples, a.batch, a.advantages) : Moments{0.0, 1.0};
+  const Moments moments = a.normalize_advantages ? moments_of(samples, a.batch, a.advantages,
+                                                              samples.freedom(), kNormalizeEps)
+                                                 : Moments{0.0, 1.0};
   if (a.policy.dist.batch == 0) return loss_of_logp(a, samples, moments);
   return with_head<T>(a.policy.dist.family, [&]<typename Head>() -> Problem {
     return loss_of_distribution<T, Head>(a, samples, moments);
   });
 }
 
-constexpr SurrogateKernels kKernels = {&loss<float>, &loss<double>};
+template <typename T>
+void normalize(const NormalizeCall<T>& a) {
+  Samples<T> samples(a.size, {}, a.mask);
+  samples.count();  // there may be none
+  const double freedom = static_cast<double>(samples.number()) - a.ddof;
+  const Moments moments = moments_of(samples, a.size, a.x, freedom, a.eps);
+  const double factor = 1.0 / moments.scale;
+  Lane<double> weights;
+  for (std::ptrdiff_t first = 0; first < a.size; first += kLanes) {
+    const Group g = whole_group(first, a.size);
+    samples.weigh(g, weights);
+    Lane<T> result = load_lane(g, a.x);
+    for (int l = 0; l < kLanes; ++l) {
+      const double x = (static_cast<double>(result[l]) - moments.mean) * factor;
+      result[l] = weights[l] != 0.0 ? static_cast<T>(x) : T(0);
+    }
+    std::copy_n(result.x, g.lanes(), a.out + first);
+  }
+}
+
+constexpr SurrogateKernels kKernels = {&loss<float>, &loss<double>, &normalize<float>,
+                                       &normalize<double>};
 
 }  // namespace
 }  // namespace ppo::inline PPO_ISA

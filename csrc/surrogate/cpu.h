@@ -82,9 +82,22 @@ struct LossCall : LossCoefficients {
   double* loss = nullptr;        // out
 };
 
+// (x - mean) / (std + eps) of the items that count, and 0 for the others.
+template <typename T>
+struct NormalizeCall {
+  std::ptrdiff_t size = 0;
+  View1<const T> x;
+  View1<const bool> mask;
+  double ddof = 0;
+  double eps = 0;
+  T* out = nullptr;
+};
+
 struct SurrogateKernels {
   Problem (*loss_float)(const LossCall<float>&);
   Problem (*loss_double)(const LossCall<double>&);
+  void (*normalize_float)(const NormalizeCall<float>&);
+  void (*normalize_double)(const NormalizeCall<double>&);
 };
 PPO_DECLARE_ISA_TABLE(SurrogateKernels, surrogate_kernels)
 

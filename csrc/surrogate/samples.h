@@ -10,8 +10,10 @@ namespace ppo::inline PPO_ISA {
 
 struct Moments {
   double mean;
-  double scale;  // std(ddof=1) + 1e-8
+  double scale;  // the standard deviation, and eps
 };
+
+inline constexpr double kNormalizeEps = 1e-8;  // of a loss's advantages
 
 template <typename T>
 class Samples {
@@ -29,6 +31,7 @@ class Samples {
     number_ = batch_;
     squares_ = total_;
     if (even()) return {};
+    if (weights_.data == nullptr) return count_mask();
     number_ = 0;
     total_ = 0;
     squares_ = 0;
@@ -49,22 +52,33 @@ class Samples {
   std::ptrdiff_t number() const { return number_; }       // of samples that count
   PPO_HD std::ptrdiff_t first() const { return first_; }  // of them
   PPO_HD double total() const { return total_; }          // sum w
-  double squares() const { return squares_; }             // sum w^2
+
+  // What the sum of squares w (x - mean)^2 is divided by: W - sum(w^2) / W, W = sum w, which is ddof=1 for equal
+  // weights. 0 where there is no spread.
+  double freedom() const { return number_ < 2 ? 0.0 : total_ - squares_ / total_; }
 
   // The group from sample `first` on and the weights of its lanes.
   PPO_HD_CALL Group group(std::ptrdiff_t first, Lane<double>& weights) const {
     Group g = whole_group(first, batch_);
-    for (int l = 0; l < kLanes; ++l) weights[l] = l < g.lanes() ? 1.0 : 0.0;
+    weigh(g, weights);
     if (even()) return g;
     g.contiguous = false;
-    for (int l = 0; l < g.lanes(); ++l) {
-      weights[l] = weight(first + l);
-      g.counts[l] = weights[l] != 0.0;
-    }
     for (int l = 0; l < kLanes; ++l) {
+      g.counts[l] = weights[l] != 0.0;
       if (!g.counts[l]) g.row[l] = first_;
     }
     return g;
+  }
+
+  // The weights of the lanes of a group; 0 of those without a sample.
+  PPO_HD void weigh(const Group& g, Lane<double>& weights) const {
+    for (int l = 0; l < kLanes; ++l) weights[l] = l < g.lanes() ? 1.0 : 0.0;
+    if (even()) return;
+    if (kLanes > 1 && g.contiguous && weights_.data == nullptr && mask_.stride == 1) {
+      for (int l = 0; l < kLanes; ++l) weights[l] = mask_.data[g.first + l];  // 0 or 1
+      return;
+    }
+    for (int l = 0; l < g.lanes(); ++l) weights[l] = weight(g.first + l);
   }
 
   PPO_HD double weight(std::ptrdiff_t i) const {
@@ -73,6 +87,15 @@ class Samples {
   }
 
  private:
+  Problem count_mask() {
+    number_ = 0;
+    for (std::ptrdiff_t i = 0; i < batch_; ++i) number_ += mask_[i];
+    total_ = squares_ = static_cast<double>(number_);
+    if (number_ == 0) return {Problem::kNoWeight, 0};
+    while (!mask_[first_]) ++first_;
+    return {};
+  }
+
   std::ptrdiff_t batch_;
   View1<const T> weights_;
   View1<const bool> mask_;
@@ -82,22 +105,23 @@ class Samples {
   double squares_ = 0;
 };
 
-// Two passes in double. With weights the variance is sum(w (x - mean)^2) / (W - sum(w^2) / W), W = sum w,
-// which is ddof=1 for equal ones. A single sample has no spread: it is left as it is.
+// Two passes in double. Samples without a spread are left as they are.
 template <typename T>
-Moments moments_of(const Samples<T>& samples, std::ptrdiff_t batch, const View1<const T>& x) {
-  const double freedom = samples.total() - samples.squares() / samples.total();
-  if (samples.number() < 2 || !(freedom > 0)) return {0.0, 1.0};
+Moments moments_of(const Samples<T>& samples, std::ptrdiff_t batch, const View1<const T>& x,
+                   double freedom, double eps) {
+  if (!(freedom > 0)) return {0.0, 1.0};
   LaneSum sum;
   Lane<double> weights;
   for (std::ptrdiff_t first = 0; first < batch; first += kLanes) {
-    const Group g = samples.group(first, weights);
+    const Group g = whole_group(first, batch);  // whose sums select: what does not count may be NaN
+    samples.weigh(g, weights);
     sum.add(weights, load_lane(g, x));
   }
   const double mean = sum.total() / samples.total();
   LaneSum squares;
   for (std::ptrdiff_t first = 0; first < batch; first += kLanes) {
-    const Group g = samples.group(first, weights);
+    const Group g = whole_group(first, batch);
+    samples.weigh(g, weights);
     const Lane<T> value = load_lane(g, x);
     Lane<double> square;
     for (int l = 0; l < kLanes; ++l) {
@@ -106,7 +130,7 @@ Moments moments_of(const Samples<T>& samples, std::ptrdiff_t batch, const View1<
     }
     squares.add(weights, square);
   }
-  return {mean, std::sqrt(squares.total() / freedom) + 1e-8};
+  return {mean, std::sqrt(squares.total() / freedom) + eps};
 }
 
 }  // namespace ppo::inline PPO_ISA

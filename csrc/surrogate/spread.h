@@ -46,7 +46,7 @@ struct Spread {
   PPO_HD Moments moments() const {
     const double freedom = total - squares / total;
     if (number < 2 || !(freedom > 0)) return {0.0, 1.0};
-    return {mean, std::sqrt(deviation / freedom) + 1e-8};
+    return {mean, std::sqrt(deviation / freedom) + kNormalizeEps};
   }
 };
 

@@ -124,13 +124,14 @@ class Distribution:
     def _sample(
         self, seed: int, step: int, first_id: int, deterministic: bool, sample_freq: int
     ) -> Sample:
-        first = self._parameters().first
+        parameters = self._parameters()
+        first = parameters.first
         empty: Any = np.empty
         if _on_gpu(first):
             empty = partial(_torch(self, "sample").torch.empty, device=first.device)
             integers = _torch(self, "sample").torch.int64
         else:
-            first, integers = to_numpy(first), np.int64
+            first, integers = self._as_arrays(parameters).first, np.int64
         dtype = getattr(first, "dtype", None)  # _core complains about what is no array
         shape = tuple(np.shape(first))
         actions = empty(self._actions_shape(shape), dtype=integers if self._discrete else dtype)
@@ -164,13 +165,21 @@ class Distribution:
             return
         if noise is not None:
             noise = (to_numpy(noise[0]), to_numpy(noise[1]), noise[2])
-        arrays = to_numpy_parameters(dist)
+        arrays = self._as_arrays(dist)
         try:
             _core.sample(arrays, noise, seed, first_id, step, deterministic, actions, logp, entropy)
         except TypeError as error:
             if arrays.first is dist.first:
                 raise
             raise TypeError(in_torch_words(error)) from None
+
+    def _as_arrays(self, parameters: Parameters) -> Parameters:
+        """Parameters on the CPU as NumPy arrays, which say what is wrong with others."""
+        try:
+            return to_numpy_parameters(parameters)
+        except (TypeError, RuntimeError):  # bfloat16, for one, which NumPy does not have
+            _torch(self, "sample").require_parameters("sample", parameters)
+            raise
 
     def _noise(self, sample_freq: int) -> tuple[Array, Array, int] | None:
         """What state-dependent noise is drawn from; None: every draw is independent."""

@@ -20,7 +20,7 @@ class Gaussian(Distribution):
 
     Attributes:
         mean: [B, D].
-        log_std: Logarithms of the standard deviations, [D] for all samples or [B, D].
+        log_std: Logarithms of the standard deviations, [D] or [1, D] for all samples, or [B, D].
     """
 
     mean: Array
@@ -30,7 +30,7 @@ class Gaussian(Distribution):
     _discrete: ClassVar[bool] = False
 
     def _parameters(self) -> Parameters:
-        return Parameters(self._family, self.mean, self.log_std)
+        return Parameters(self._family, self.mean, _row_for_all(self.log_std))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ class SquashedGaussian(Distribution):
 
     Attributes:
         mean: [B, D] before the tanh.
-        log_std: [D] for all samples or [B, D].
+        log_std: [D] or [1, D] for all samples, or [B, D].
     """
 
     mean: Array
@@ -59,7 +59,7 @@ class SquashedGaussian(Distribution):
     _discrete: ClassVar[bool] = False
 
     def _parameters(self) -> Parameters:
-        return Parameters(self._family, self.mean, self.log_std)
+        return Parameters(self._family, self.mean, _row_for_all(self.log_std))
 
     @staticmethod
     def squash(u: Array) -> Array:
@@ -182,3 +182,8 @@ class StateDependentNoise(Distribution):
     def _noise(self, sample_freq: int) -> tuple[Array, Array, int]:
         require_integer("sample_freq", sample_freq, 1, 2**32)
         return self.latent, self.log_std, sample_freq
+
+
+def _row_for_all(log_std: Array) -> Array:
+    """[D] of [1, D], as networks often have it; anything else as it is."""
+    return log_std[0] if getattr(log_std, "ndim", 0) == 2 and len(log_std) == 1 else log_std

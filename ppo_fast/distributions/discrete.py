@@ -37,7 +37,8 @@ class MultiCategorical(Distribution):
 
     Attributes:
         logits: [B, sum(nvec)], the components side by side.
-        nvec: How many actions each component chooses from.
+        nvec: How many actions each component chooses from. Within torch.compile a tuple of Python's
+            integers: of Gymnasium's array, tuple(nvec.tolist()).
         mask: bool [B, sum(nvec)] or None: True where an action is allowed. Each component of a row
             must allow one.
 
@@ -55,6 +56,9 @@ class MultiCategorical(Distribution):
                 "MultiCategorical: nvec must be a tuple of integers, one per component, "
                 f"got {self.nvec!r}"
             )
+        # Gymnasium's is an array; operators of torch take Python's integers.
+        numbers = (n.item() if isinstance(n, np.integer) else n for n in self.nvec)
+        object.__setattr__(self, "nvec", tuple(numbers))
 
     _family: ClassVar[int] = 0
     _discrete: ClassVar[bool] = True

@@ -150,7 +150,10 @@ class CudaVectorEnv(NativeVectorEnv):
         As `step`, into contiguous tensors on the device; rewards may be float32. Allocates nothing,
         so that it can be captured in a CUDA graph.
         """
+        from ppo_fast.torch_memory import note_written
+
         self._step(actions, obs, rewards, terminated, truncated, final_obs, None, None)
+        note_written(obs, rewards, terminated, truncated, final_obs)
 
     def get_state(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """As `NativeVectorEnv.get_state`, which takes these bytes, too."""

@@ -5,6 +5,7 @@ import operator
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ppo_fast import cuda
@@ -13,7 +14,7 @@ from ppo_fast.envs.arguments import did_you_mean
 from ppo_fast.envs.envpool import EnvPoolVectorEnv
 from ppo_fast.envs.native import NativeVectorEnv
 from ppo_fast.envs.specs import NAMESPACE, NATIVE_SPECS, native_spec
-from ppo_fast.envs.stepping import SingleEnvStepper, Stepper, VectorEnvStepper
+from ppo_fast.envs.stepping import FlatStepper, SingleEnvStepper, Stepper, VectorEnvStepper
 from ppo_fast.extras import require
 
 BACKENDS = ("native", "gymnasium", "ale", "envpool")
@@ -188,10 +189,22 @@ def make_stepper(
 ) -> Stepper:
     """The environments of a training run: native, a single Gymnasium one, or a backend's batch.
 
-    On a GPU those of `CudaVectorEnv`, which no threads share.
+    Their observations are rows of numbers, whatever shape the environment gives them. On a GPU
+    those of `CudaVectorEnv`, which no threads share.
     """
     if cuda.is_named(device):
         return _stepper_on_gpu(env_id, num_envs, device)
+    stepper = _stepper(env_id, num_envs, num_threads, backend)
+    space = stepper.single_observation_space
+    if not isinstance(space, gymnasium.spaces.Box):
+        return stepper
+    # Rollouts are float32; other numbers are cast by Gymnasium's steppers, not by native ones.
+    is_native = isinstance(stepper, NativeVectorEnv)
+    is_flat = len(space.shape) == 1 and (space.dtype == np.float32 or not is_native)
+    return stepper if is_flat else FlatStepper(stepper)
+
+
+def _stepper(env_id: str, num_envs: int, num_threads: int | None, backend: str | None) -> Stepper:
     gymnasiums = backend == "gymnasium" or (backend is None and native_spec(env_id) is None)
     if gymnasiums and num_envs == 1:
         return SingleEnvStepper(make_single(original_id(env_id)))
@@ -218,6 +231,12 @@ def _stepper_on_gpu(env_id: str, num_envs: int, device: str) -> Stepper:
     cuda.kernels(f"device={device!r}")
     mode = AutoresetMode.SAME_STEP
     env: Any = make_vec(env_id, num_envs, autoreset_mode=mode, device=device)
+    space = env.single_observation_space
+    if len(space.shape) != 1 or space.dtype != np.float32:
+        raise ValueError(
+            f"{env_id} has observations in {space}; device {device} trains on flat ones of "
+            "float32: declare such a ppo::Box or choose device cpu"
+        )
     stepper: Stepper = env
     return stepper
 

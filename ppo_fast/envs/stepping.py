@@ -98,6 +98,54 @@ class SingleEnvStepper:
         self._env.close()
 
 
+class FlatStepper:
+    """Another stepper, whose observations of any shape and type become float32 rows."""
+
+    def __init__(self, stepper: Stepper) -> None:
+        space = stepper.single_observation_space
+        assert isinstance(space, gymnasium.spaces.Box)
+        self.num_envs = stepper.num_envs
+        self.single_observation_space: Spaces = space
+        self.single_action_space: Spaces = stepper.single_action_space
+        self._stepper = stepper
+        self._obs = np.zeros((self.num_envs, *space.shape), space.dtype)
+        self._final_obs = np.zeros_like(self._obs)
+
+    def _rows(self, obs: NDArray[Any]) -> NDArray[Any]:
+        return obs.reshape(self.num_envs, -1)
+
+    def reset(self, *, seed: Sequence[int | None]) -> tuple[NDArray[Any], dict[str, Any]]:
+        obs, infos = self._stepper.reset(seed=seed)
+        return self._rows(obs).astype(np.float32), infos
+
+    def step_into(
+        self,
+        actions: NDArray[Any],
+        obs: NDArray[Any],
+        rewards: NDArray[Any],
+        terminated: NDArray[Any],
+        truncated: NDArray[Any],
+        final_obs: NDArray[Any],
+    ) -> int:
+        ended = self._stepper.step_into(
+            actions, self._obs, rewards, terminated, truncated, self._final_obs
+        )
+        obs[:] = self._rows(self._obs)
+        if ended:
+            over = terminated | truncated
+            final_obs[over] = self._rows(self._final_obs)[over]
+        return ended
+
+    def get_state(self) -> NDArray[np.uint8] | None:
+        return self._stepper.get_state()
+
+    def set_state(self, state: NDArray[np.uint8]) -> None:
+        self._stepper.set_state(state)
+
+    def close(self) -> None:
+        self._stepper.close()
+
+
 class VectorEnvStepper:
     """A Gymnasium VectorEnv in SAME_STEP mode."""
 

@@ -1,5 +1,6 @@
 """Policy: a trained actor, ready to be asked for actions."""
 
+import math
 import os
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from ppo_fast.actions import ActionLayout
 from ppo_fast.config import TrainConfig
-from ppo_fast.envs.specs import is_header
 from ppo_fast.learners import Learner, make_learner
 from ppo_fast.training.checkpoint import load_checkpoint
 
@@ -41,7 +41,7 @@ class Policy:
         Parameters
         ----------
         obs
-            One observation [D] or a batch [N, D].
+            One observation or a batch [N, ...], in the environment's shape or flat.
         deterministic
             Take the most probable action; else draw from the policy, reproducibly: the k-th call
             of a freshly loaded policy always draws the same.
@@ -58,15 +58,15 @@ class Policy:
         FloatingPointError
             If the network gives no distribution for an observation: its training has diverged.
         """
-        rows = np.asarray(obs, np.float32)
-        single = rows.ndim == 1
-        if single:
-            rows = rows[None]
-        if rows.ndim != 2 or rows.shape[1] != self._obs_size:
+        given_obs = np.asarray(obs, np.float32)
+        shape, size = given_obs.shape, self._obs_size
+        is_batch = len(shape) > 1 and math.prod(shape[1:]) == size
+        single = not is_batch and len(shape) > 0 and math.prod(shape) == size
+        if not (is_batch or single):
             raise ValueError(
-                f"predict: obs must have shape ({self._obs_size},) or (N, {self._obs_size}), "
-                f"got {np.shape(obs)}"
+                f"predict: obs must have shape ({size},) or (N, {size}), got {np.shape(obs)}"
             )
+        rows = given_obs.reshape(-1, size)
         finite = np.isfinite(rows)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
@@ -129,17 +129,13 @@ def _again(
 
 
 def flat_size(env_id: str, obs_space: gymnasium.Space[Any]) -> int:
-    """Observation size; ValueError for spaces that are not supported."""
-    if not isinstance(obs_space, gymnasium.spaces.Box) or len(obs_space.shape) != 1:
-        mend = (
-            "declare a flat one in the header"
-            if is_header(env_id)
-            else "gymnasium.wrappers.FlattenObservation makes one"
-        )
+    """Numbers in an observation; ValueError for spaces that are not supported."""
+    if not isinstance(obs_space, gymnasium.spaces.Box):
         raise ValueError(
-            f"{env_id} has observations in {obs_space}; only flat boxes can be trained on so far "
-            f"({mend})"
+            f"{env_id} has observations in {obs_space}; only boxes can be trained on so far: "
+            "register it within gymnasium.wrappers.FlattenObservation (docs/envs.md)"
         )
-    if obs_space.shape[0] == 0:
+    size = math.prod(obs_space.shape)
+    if size == 0:
         raise ValueError(f"{env_id} has observations without features, {obs_space}")
-    return obs_space.shape[0]
+    return size

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def create_run_folder(config: TrainConfig) -> Path:
         if config.out.exists():
             hint = ""
             if (config.out / FILE_NAME).exists():
-                hint = f", or go on with it: ppo-fast train --resume {config.out}"
+                hint = f", or go on with it: ppo-fast train --resume {shlex.quote(str(config.out))}"
             raise FileExistsError(f"{config.out} exists; choose another --out{hint}")
         config.out.mkdir(parents=True)
         folder = config.out

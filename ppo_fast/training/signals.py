@@ -11,7 +11,7 @@ from ppo_fast.training.output import say
 
 @contextmanager
 def stop_on_signal(announcement: str | None) -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, printing the announcement; a second one raises
+    """An event that SIGINT, SIGTERM and SIGHUP set, printing the announcement; a second one raises
     KeyboardInterrupt at once.
 
     Python delivers signals to the main thread only, so elsewhere the event is never set.
@@ -28,7 +28,12 @@ def stop_on_signal(announcement: str | None) -> Iterator[threading.Event]:
         if announcement is not None:
             say(f"\n{announcement}")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # The end of a terminal; nohup has it ignored, and Windows does not know it.
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        numbers.append(hangup)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:

@@ -1,6 +1,7 @@
 """train: collect, update, measure, save; and go on after an interruption."""
 
 import os
+import shlex
 import threading
 import time
 import warnings
@@ -55,7 +56,8 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, out: Path, steps: int) -> None:
         super().__init__(
-            f"stopped after {steps:,} steps; go on with: ppo-fast train --resume {out}"
+            f"stopped after {steps:,} steps; go on with: "
+            f"ppo-fast train --resume {shlex.quote(str(out))}"
         )
         self.out = out
         self.steps = steps
@@ -132,8 +134,8 @@ def train(
     Exception
         Whatever an environment raises, after saving, with a note of where.
     Interrupted
-        On Ctrl-C or SIGTERM, after saving; a second one stops at once, without saving. A plain
-        KeyboardInterrupt if the run came to its end all the same.
+        On Ctrl-C, SIGTERM or the end of the terminal, after saving; a second one stops at once,
+        without saving. A plain KeyboardInterrupt if the run came to its end all the same.
     """
     if (config is None) == (resume is None):
         raise TypeError("train: give either a config or resume=<folder>")
@@ -339,7 +341,7 @@ class _Run:
                 if on_update is not None:
                     try:
                         on_update(row)
-                    except Exception:
+                    except BaseException:  # sys.exit() as well
                         self.save()
                         raise
                 if stop.is_set() and not self.is_over:

@@ -24,7 +24,7 @@
 //
 // Optional members, found by name:
 //   struct Options; kOptions[]         reset(options={...}); reset then takes a const Options& last
-//   kState[]                           fields of State that get_attr can see
+//   kState[]                           fields of State: what get_attr("state") gives, and in which order
 //   kActionLow, kActionHigh            bounds of Continuous actions (-1, 1)
 //   kObservationLow, kObservationHigh  bounds of the observation (the range of its type)
 //   kRewardThreshold                   mean return at which it counts as solved
@@ -55,6 +55,7 @@ using Rng = Pcg64;
 
 template <int kActions>
 struct Discrete {
+  static_assert(kActions > 0, "ppo::Discrete needs at least one action");
   using Value = std::int32_t;
   static constexpr int kCount = kActions;
   static constexpr int kSize = 1;
@@ -62,6 +63,7 @@ struct Discrete {
 
 template <int kElements>
 struct Continuous {
+  static_assert(kElements > 0, "ppo::Continuous needs at least one number");
   struct Value {
     float element[kElements];
     PPO_HD float operator[](int i) const { return element[i]; }
@@ -76,6 +78,7 @@ struct Box {
   static constexpr int kDimensions = sizeof...(kShape);
   static constexpr std::int64_t kSizes[] = {kShape...};
   static constexpr int kSize = (1 * ... * kShape);
+  static_assert(((kShape > 0) && ...), "the sizes of a ppo::Box must be positive");
 };
 
 struct StepResult {
@@ -195,6 +198,7 @@ concept TiledEnvironment =
                 "Action::Value, ppo::Rng&)");                                                    \
   static_assert(::ppo::HasObserve<Type>,                                                         \
                 #Type " needs static void observe(const State&, Observation::Scalar*)");         \
+  static_assert((limit) >= 0, "the limit of PPO_FAST_ENV is a number of steps, or 0 for none");  \
   PPO_FAST_EXPORT const ::ppo::EnvTable* ppo_fast_env() {                                        \
     static constexpr ::ppo::EnvTable kTable = ::ppo::make_table<Type>(id, limit);                \
     return &kTable;                                                                              \
