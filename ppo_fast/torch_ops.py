@@ -33,6 +33,7 @@ _NAMES = {GIVEN: "logp", 0: "logits", 1: "logits", 2: "mean", 3: "mean"}
 _WITH_GRADIENT = 4
 # Settings of a loss that are numbers, or tensors of one number.
 _COEFFICIENTS = slice(1, -1)
+_NUMBERS = frozenset({type(None), float, int})
 
 
 def loss(
@@ -63,14 +64,17 @@ def _require_constants(
     function: str, family: int, tensors: tuple[Any, ...], settings: tuple[Any, ...]
 ) -> None:
     """Refuse to drop gradients: a loss has those of its first tensors."""
-    others = zip(LOSS_ARRAYS[_WITH_GRADIENT:], tensors[_WITH_GRADIENT:], strict=True)
-    for name, x in (*others, *zip(LOSS_SETTINGS, settings, strict=True)):
-        if getattr(x, "requires_grad", False):
-            called = name.format(_NAMES[family])
-            raise RuntimeError(
-                f"{function}: {called} requires grad, but is a constant of the loss; "
-                f"pass {called}.detach()"
-            )
+    for x in (*tensors[_WITH_GRADIENT:], *settings[_COEFFICIENTS]):
+        if type(x) not in _NUMBERS and getattr(x, "requires_grad", False):
+            break
+    else:
+        return
+    names = (*LOSS_ARRAYS[_WITH_GRADIENT:], *LOSS_SETTINGS[_COEFFICIENTS])
+    given = (*tensors[_WITH_GRADIENT:], *settings[_COEFFICIENTS])
+    name = next(n for n, y in zip(names, given, strict=True) if y is x).format(_NAMES[family])
+    raise RuntimeError(
+        f"{function}: {name} requires grad, but is a constant of the loss; pass {name}.detach()"
+    )
 
 
 def _eager_loss(
