@@ -460,6 +460,11 @@ def _normalize(x: Any, valid: Any, eps: Any, ddof: Any) -> Any:
             f"normalize: x must be float32 or float64, got {x.dtype}; "
             "cast with x.astype(np.float32)"
         )
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            "normalize: x must be a plain array, got MaskedArray, whose mask would be lost; fill "
+            "it with x.filled(...)"
+        )
     require_moments(x, valid, eps, ddof)
     result = np.empty_like(x)  # in the layout of x, without gaps
     counted = None
@@ -467,17 +472,17 @@ def _normalize(x: Any, valid: Any, eps: Any, ddof: Any) -> Any:
         counted = np.empty_like(result, dtype=bool)
         np.not_equal(valid, 0, out=counted)
         counted = _in_memory_order(counted)
-    if x.strides != result.strides:
+    if x.strides != result.strides or not x.flags.aligned:
         np.copyto(result, x)
         x = result
-    _core.normalize(_in_memory_order(x), counted, eps, ddof, _in_memory_order(result))
+    _core.normalize(_in_memory_order(x), counted, float(eps), ddof, _in_memory_order(result))
     return result
 
 
 def _in_memory_order(x: Any) -> Any:
     """All items of an array without gaps, as a view."""
     axes = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
-    return x.transpose(axes).reshape(-1)
+    return np.asarray(x).transpose(axes).reshape(-1)  # a matrix would stay one
 
 
 def require_moments(x: Any, valid: Any, eps: Any, ddof: Any) -> None:

@@ -10,7 +10,6 @@ import io
 import os
 import platform
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -61,6 +60,17 @@ class UsageError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    lost = None
+    try:
+        status = _main(args)
+    finally:
+        lost = _leave_output()
+    if lost is None or args[:1] == ["train"]:  # whose folder has everything
+        return status
+    return _fail(f"the output was lost: {lost}", 1, *args[:1])
+
+
+def _main(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(_OVERVIEW)
         return 0 if args else 2
@@ -77,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.get(args[0])
     if command is None:
         return _fail(f"unknown command {args[0]!r}; there are {', '.join(commands)}", 2)
-    _see_own_modules()
+    if args[0] in ("train", "eval", "ladder"):
+        _see_own_modules()
     try:
         return command(_spelled([_dashed(arg) for arg in args[1:]]))
     except UsageError as error:
@@ -85,29 +96,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, ArithmeticError, OSError, RuntimeError, ImportError, MemoryError) as error:
         if getattr(error, "__notes__", None):  # of an environment, whose author has to find it
             raise
-        text = str(error) or type(error).__name__
-        if "does not compile:\n" in text:  # whose lines point at each other
-            print(f"ppo-fast {args[0]}: {text}", file=sys.stderr)
+        from ppo_fast.envs import BuildError
+
+        if isinstance(error, BuildError):  # the compiler's lines point at each other
+            print(f"ppo-fast {args[0]}: {error}", file=sys.stderr)
             return 1
-        return _fail(text, 1, args[0])
+        return _fail(str(error) or type(error).__name__, 1, args[0])
     except KeyboardInterrupt as error:
         return _fail(str(error) or "stopped", 130, args[0])
-    finally:
-        _leave_output()
 
 
 def _see_own_modules() -> None:
     """Let `module:id` find a module of the current folder, as `python -m ppo_fast` does."""
-    if "" not in sys.path and os.getcwd() not in sys.path:
+    if not sys.flags.safe_path and "" not in sys.path:
         sys.path.append("")
 
 
-def _leave_output() -> None:
-    """Spare the user what Python says at its end of a closed pipe or a full disk."""
+def _leave_output() -> OSError | None:
+    """Spare the user what Python says at its end of a closed pipe; gives another error."""
     try:
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return None if isinstance(error, BrokenPipeError) else error
+    return None
 
 
 def _train(args: list[str]) -> int:
@@ -181,7 +193,7 @@ def _report(
 ) -> int:
     """Train and say what came of it."""
     from ppo_fast.training import train
-    from ppo_fast.training.output import say
+    from ppo_fast.training.output import say, shell_word
 
     result = train(
         config,
@@ -197,7 +209,7 @@ def _report(
     if result.evaluation is not None:
         say(_verdict(result.evaluation, result.config.env_id))
     say(f"{result.out}/  learning_curve.png  metrics.csv  checkpoint.pt  summary.json")
-    say(f"again: ppo-fast eval {shlex.quote(str(result.out))}")
+    say(f"again: ppo-fast eval {shell_word(result.out)}")
     return 0
 
 

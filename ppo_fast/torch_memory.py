@@ -14,17 +14,17 @@ def require_memory(function: str, name: str, tensor: Tensor) -> None:
     Raises
     ------
     TypeError
-        For a sparse tensor.
+        For a sparse or nested tensor.
     RuntimeError
         Within torch.func's grad, vmap and the like, which wrap tensors.
     """
+    if tensor.is_nested:
+        raise TypeError(f"{function}: {name} must be a dense tensor, got a nested one")
     if tensor.layout is not torch.strided:
         raise TypeError(
             f"{function}: {name} must be a dense tensor, got {tensor.layout}; "
             f"pass {name}.to_dense()"
         )
-    if tensor.is_nested:
-        raise TypeError(f"{function}: {name} must be a dense tensor, got a nested one")
     if not is_compiling() and _is_wrapped(tensor):
         raise RuntimeError(
             f"{function}: {name} is a tensor of torch.func's grad, vmap or the like, which cannot "

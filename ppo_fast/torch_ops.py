@@ -53,9 +53,14 @@ def loss(
     _require_integers(function, form[1])
     # An operator's parameter is a number or a tensor: two of them for each coefficient.
     numbers = (0.0 if isinstance(x, Tensor) else x for x in settings)
-    each = (x if isinstance(x, Tensor) else None for x in settings[_COEFFICIENTS])
+    each = tuple(x if isinstance(x, Tensor) else None for x in settings[_COEFFICIENTS])
+    for name, x in zip(LOSS_SETTINGS[_COEFFICIENTS], each, strict=True):
+        if x is not None and x.is_meta:
+            raise ValueError(f"{function}: {name} must be a number, got a tensor on meta")
+    given = _distinct((*tensors, *each))
+    count = len(tensors)
     result: tuple[Tensor, Tensor] = _Loss.apply(  # type: ignore[no-untyped-call]
-        *_distinct(tensors), function, *form, *numbers, *each
+        *given[:count], function, *form, *numbers, *given[count:]
     )
     return result
 

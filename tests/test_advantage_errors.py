@@ -263,6 +263,16 @@ def test_the_other_time_axis_is_suggested():
     assert_fails(ValueError, "gae", message, call | {"time_axis": 1})
 
 
+def test_a_row_more_along_the_other_axis_is_named():
+    call = valid_call("gae")
+    wide = np.zeros((call["rewards"].shape[0], call["rewards"].shape[1] + 1), np.float32)
+    message = "values must have shape {} like rewards, got {}; that looks batch-major: pass time_"
+    shapes = call["rewards"].shape, wide.shape
+    assert_fails(ValueError, "gae", message.format(*shapes), call | {"values": wide})
+    with pytest.raises(ValueError, match=r"^gae: terminated must have shape [^;]*$"):
+        ppo_fast.gae(**call | {"terminated": wide != 0})
+
+
 @pytest.mark.parametrize("function", TRANSITIONS)
 @pytest.mark.parametrize(
     ("name", "value"), [("last_values", 0.0), ("last_values", 0), ("last_done", True)]

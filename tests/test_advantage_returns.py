@@ -440,6 +440,56 @@ def test_normalize_keeps_the_layout(layout, with_valid):
     assert result.strides == np.empty_like(x).strides
 
 
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)])
+@pytest.mark.parametrize("valid_axes", [(0, 1, 2), (1, 2, 0)])
+def test_normalize_of_any_order_of_axes(axes, valid_axes):
+    rng = np.random.default_rng(3)
+    x, garbage = rng.normal(size=(2, 4, 5, 9))
+    valid = rng.random((4, 5, 9)) < 0.6
+    x[~valid] = np.where(garbage[~valid] > 0, np.nan, np.inf)
+
+    def permuted(array, order):  # in memory: the indices stay
+        return np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
+
+    result = ppo_fast.normalize(
+        permuted(x, axes), valid=permuted(valid, valid_axes), eps=1e-8, ddof=1
+    )
+    counted = x[valid]
+    expected = np.zeros_like(x)
+    expected[valid] = (counted - counted.mean()) / (counted.std(ddof=1) + 1e-8)
+    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-14)
+    assert result.strides == np.empty_like(permuted(x, axes)).strides
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 33, 1000])
+@pytest.mark.parametrize("step", [1, 2, -1])
+def test_normalize_of_any_length(size, step):
+    x = np.random.default_rng(4).normal(size=2 * size).astype(np.float32)[: step * size : step]
+    x = x[:size]
+    valid = np.arange(len(x)) % 3 != 1
+    for flags in (None, valid, valid.astype(np.uint8) * 255, valid[::-1][::-1]):
+        result = ppo_fast.normalize(x, valid=flags, eps=1e-8, ddof=0)
+        expected = reference.normalize(x, valid=flags, eps=1e-8, ddof=0)
+        np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_normalize_of_special_arrays():
+    x = np.random.default_rng(5).normal(size=(3, 4))
+    expected = ppo_fast.normalize(x, eps=1e-8, ddof=1)
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix(x)
+    assert np.array_equal(ppo_fast.normalize(matrix, eps=1e-8, ddof=1), expected)
+    with pytest.raises(TypeError, match=r"^normalize: x must be a plain array, got MaskedArray"):
+        ppo_fast.normalize(np.ma.masked_array(x, x > 0), eps=1e-8, ddof=1)
+    flags = np.frombuffer(bytes(range(12)), bool).reshape(3, 4)  # True in bytes other than 1
+    assert np.array_equal(
+        ppo_fast.normalize(x, valid=flags, eps=1e-8, ddof=1),
+        ppo_fast.normalize(x, valid=np.arange(12).reshape(3, 4) > 0, eps=1e-8, ddof=1),
+    )
+    single = ppo_fast.normalize(np.array(2.5), eps=1e-8, ddof=1)
+    assert (single.shape, single) == ((), 2.5)
+
+
 # valid_rows
 
 

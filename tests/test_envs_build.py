@@ -104,20 +104,38 @@ def test_a_header_becomes_an_environment(counter):
 
 
 BAD_OBSERVATIONS = {
-    "outside of its 1 numbers; let Observation have as many": ("ppo::Box<double, 1>", ""),
-    "does not write number 2 of its 3": ("ppo::Box<double, 3>", ""),
-    "outside of its 2 numbers": ("ppo::Box<double, 2>", "out[-1] = 0;"),
+    "writes beside the 1 numbers of Observation": ("ppo::Box<double, 1>", ""),
+    "does not write number 2 of the 3 numbers": ("ppo::Box<double, 3>", ""),
+    "writes beside the 2 numbers": ("ppo::Box<double, 2>", "out[-1] = 0;"),
 }
 
 
 @pytest.mark.parametrize("message", BAD_OBSERVATIONS)
-def test_observations_of_another_size_than_declared(counter, message):
+@pytest.mark.parametrize("num_envs", [1, 3, 100])
+def test_observations_of_another_size_than_declared(counter, message, num_envs):
     shape, more = BAD_OBSERVATIONS[message]
     text = COUNTER.replace("ppo::Box<double, 2>", shape)
     head, body = text.split("double* out) {")
     counter.write_text(f"{head}double* out) {{ {more} {body}")
-    with pytest.raises(BuildError, match=f"Counter-v0: observe .*{message}"):
-        build(counter)
+    env = build(counter)(num_envs)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=f"Counter-v0: observe {message}"):
+            env.reset(seed=0)
+
+
+def test_a_header_is_reset_once_for_each_reset(counter):
+    # With the keywords of the batch: the defaults may be none to play with.
+    thrower = COUNTER.replace("{options.start,", "{options.start + 5 % p.last,")
+    thrower = thrower.replace("last = 5;", "last = 0;").replace(
+        "const Params&, ppo", "const Params& p, ppo"
+    )
+    counter.write_text(thrower)
+    env = build(counter)(3, last=3)
+    obs, _ = env.reset(seed=[3, 4, 5])
+    rngs = [np.random.default_rng(s) for s in (3, 4, 5)]
+    np.testing.assert_array_equal(obs, [[2, r.integers(-3, 100)] for r in rngs])
+    obs, _ = env.reset()
+    np.testing.assert_array_equal(obs, [[2, r.integers(-3, 100)] for r in rngs])
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,56 @@ def test_the_shape_of_observations_changes_nothing(num_envs, tmp_path):
     actions = runs[0].policy.predict(obs)
     np.testing.assert_array_equal(runs[1].policy.predict(obs.reshape(3, 2, 2)), actions)
     assert runs[1].policy.predict(obs[0].reshape(2, 2)) == actions[0]
-    with pytest.raises(ValueError, match=r"obs must have shape \(4,\) or \(N, 4\), got \(3, 3\)"):
+    words = r"obs must have shape \(2, 2\) or \(N, 2, 2\) or \(4,\) or \(N, 4\), got \(3, 3\)"
+    with pytest.raises(ValueError, match=words):
         runs[1].policy.predict(np.zeros((3, 3)))
+    with pytest.raises(ValueError, match=r"obs must have shape \(4,\) or \(N, 4\), got \(2, 2\)"):
+        runs[0].policy.predict(np.zeros((2, 2)))
+    loaded = ppo_fast.load(runs[1].out)
+    np.testing.assert_array_equal(loaded.predict(obs.reshape(3, 2, 2)), actions)
+
+
+def test_one_observation_with_an_axis_of_size_1(tmp_path):
+    gymnasium.register(
+        "tiny/Row-v0", lambda: ReshapeObservation(cartpole(), (1, 4)), max_episode_steps=500
+    )
+    try:
+        policy = ppo_fast.train(TrainConfig("tiny/Row-v0", out=tmp_path / "run", **FEW)).policy
+    finally:
+        del gymnasium.registry["tiny/Row-v0"]
+    assert np.shape(policy.predict(np.zeros((1, 4)))) == ()  # one observation
+    assert np.shape(policy.predict(np.zeros((1, 1, 4)))) == (1,)
+    assert np.shape(policy.predict(np.zeros((3, 4)))) == (3,)
+
+
+class Scalar(gymnasium.Env):
+    """Whose observation is a number."""
+
+    observation_space = gymnasium.spaces.Box(0, 9, (), np.float64)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return np.array(0.0), {}
+
+    def step(self, action):
+        self.count += 1
+        return np.array(float(self.count)), float(action), self.count == 5, False, {}
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_an_observation_may_be_a_number(num_envs, tmp_path):
+    gymnasium.register("tiny/Scalar-v0", entry_point=Scalar)
+    config = TrainConfig(
+        "tiny/Scalar-v0", out=tmp_path / "run", **FEW | {"num_envs": num_envs, "eval_episodes": 12}
+    )
+    try:
+        result = ppo_fast.train(config)
+    finally:
+        del gymnasium.registry["tiny/Scalar-v0"]
+    assert result.evaluation.lengths.tolist() == [5] * 12
+    assert result.policy.predict([3.0]) in (0, 1)
 
 
 @pytest.mark.usefixtures("_compiler")

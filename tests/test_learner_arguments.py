@@ -294,7 +294,7 @@ REFUSED = {
     "epoch: no actions": (
         lambda: epoch(make(), columns=columns(actions=None)),
         TypeError,
-        "epoch: actions must be a NumPy array, got NoneType",
+        "epoch: actions is missing, got None",
     ),
     "epoch: float64": (
         lambda: epoch(make(), columns=columns(advantages=np.zeros(SAMPLES))),

@@ -328,6 +328,26 @@ def test_compiled_coefficients_may_be_tensors():
     assert len(graphs) == 1
 
 
+# Dynamo itself makes an autograd.Function and meant to silence the warning about that.
+@pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
+def test_one_tensor_may_be_several_compiled_coefficients():
+    batch = random_tensors(19, 8, 3)
+    batch["old_values"] = batch["values"].detach() + 0.3
+    rest = {name: x for name, x in batch.items() if name != "logits"}
+    coefs = {"entropy_coef": 0.0, "value_coef": 0.5}
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def compiled(logits, clip):
+        clips = {"clip_range": clip, "clip_range_values": clip}
+        return ppo_fast.ppo_loss(Categorical(logits), **rest, **clips, **coefs)[0]
+
+    clip = torch.tensor(0.2, dtype=torch.float64)
+    expected, _ = loss_of(batch, clip_range=0.2, clip_range_values=0.2, **coefs)
+    assert torch.equal(compiled(batch["logits"], clip), expected)
+    with pytest.raises(Exception, match="clip_range must be a number, got a tensor on meta"):
+        compiled(batch["logits"], clip.to("meta"))
+
+
 def test_transforms_are_refused():
     batch = random_tensors(13, 8, 3)
     logits = batch.pop("logits").detach()

@@ -473,11 +473,11 @@ def kill(process):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent to a process")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_stopped_run_goes_on_with_the_same_bits(number, uninterrupted, tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_stopped_run_goes_on_with_the_same_bits(name, uninterrupted, tmp_path):
     out = tmp_path / "run"
     process = long_run_at_work(out)
-    process.send_signal(number)
+    process.send_signal(getattr(signal, name))
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     rows = read_csv(out)
@@ -703,6 +703,22 @@ def test_a_solved_run_with_more_steps_goes_on(tmp_path):
     assert longer.metrics["steps"][-1] == steps + 1024
 
 
+def test_a_solved_run_with_the_steps_that_it_was_to_have_goes_on(tmp_path):
+    config = small(tmp_path / "run", target_return=0, total_steps=8192)
+    steps = ppo_fast.train(config).metrics["steps"][-1]
+    assert steps < 8192
+
+    def stop(row):
+        raise OSError("enough")
+
+    with pytest.raises(OSError, match="enough"):
+        ppo_fast.train(resume=config.out, total_steps=8192, on_update=stop)
+    assert not (config.out / "summary.json").exists()
+    assert read_checkpoint(config.out)["steps"] > steps
+    assert ppo_fast.train(resume=config.out).metrics["steps"][-1] == 8192
+    assert json.loads((config.out / "summary.json").read_text())["total_steps"] == 8192
+
+
 def test_a_run_whose_longer_half_was_stopped_can_be_completed(finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished.out, out)
@@ -754,6 +770,21 @@ def test_a_callback_that_exits_leaves_the_run_saved(tmp_path):
     with pytest.raises(SystemExit):
         ppo_fast.train(small(out), on_update=leave)
     assert read_checkpoint(out)["updates"] == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+def test_an_answer_that_cannot_be_written_is_an_error():
+    environment = {k: x for k, x in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ppo_fast", "info"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(r"ppo-fast info: the output was lost: .*No space left.*\n", done.stderr)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")

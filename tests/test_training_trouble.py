@@ -115,7 +115,6 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
 def test_a_locked_folder_is_free_once_its_owner_was_killed(tmp_path):
     code = f"""
 import pathlib, time
-from ppo_fast.training import evaluate
 from ppo_fast.training.run_folder import sole_trainer
 with sole_trainer(pathlib.Path({str(tmp_path)!r})):
     print("locked", flush=True)

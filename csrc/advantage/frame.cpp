@@ -74,7 +74,7 @@ Frame::Frame(const char* function, const Array& rewards, py::ssize_t time_axis)
     argument.value_error(
         "must have shape (T, N): time steps, environments; or (T,), or either with a last axis of "
         "size 1; got " +
-        arrays::shape_text(rewards) + (ndim > 2 ? "; flatten the axes behind time" : ""));
+        arrays::shape_text(rewards) + (ndim > 2 ? "; flatten all but time" : ""));
   }
   if (ndim == 1) time_axis_ = 0;
   column_axis_ = ndim == 1 ? -1 : 1 - time_axis_;
@@ -86,14 +86,15 @@ Frame::Frame(const char* function, const Array& rewards, py::ssize_t time_axis)
   seen_.reserve(kUsualArrays);
 }
 
-void Frame::require_like(const Argument& argument, const Array& array, py::ssize_t more) const {
+void Frame::require_like(const Argument& argument, const Array& array, py::ssize_t more,
+                         bool may_have_more) const {
   bool equal = array.ndim() == rewards_.ndim();
   for (py::ssize_t axis = 0; equal && axis < array.ndim(); ++axis) {
     equal = array.shape(axis) == rewards_.shape(axis) + (axis == time_axis_ ? more : 0);
   }
   if (equal) return;
   // A row more than the rewards, but along the other axis: [N, T + 1].
-  const bool is_other = column_axis_ >= 0 && array.ndim() == rewards_.ndim() &&
+  const bool is_other = may_have_more && column_axis_ >= 0 && array.ndim() == rewards_.ndim() &&
                         array.shape(time_axis_) == steps_ &&
                         array.shape(column_axis_) == columns_ + 1;
   argument.value_error("must have shape " + arrays::shape_text(rewards_) + " like rewards, got " +

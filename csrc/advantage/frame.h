@@ -53,7 +53,7 @@ class Frame {
     const Argument argument{function_, "values"};
     const Array& array = numbers<T>(argument, given);
     has_last = array.ndim() > time_axis_ && array.shape(time_axis_) == steps_ + 1;
-    require_like(argument, array, has_last ? 1 : 0);
+    require_like(argument, array, has_last ? 1 : 0, true);
     return view<const T>(argument, array);
   }
 
@@ -111,7 +111,9 @@ class Frame {
     return {static_cast<T*>(array.mutable_data()), stride_t, stride_n};
   }
 
-  void require_like(const Argument& argument, const Array& array, py::ssize_t more) const;
+  // Of as many rows as the rewards, or `more`; the caller may allow both.
+  void require_like(const Argument& argument, const Array& array, py::ssize_t more,
+                    bool may_have_more = false) const;
   std::string other_layout() const;  // a hint, where shapes are those of the other time_axis
   py::ssize_t require_column(const Argument& argument, const Array& array) const;
   // Of several environments, or on a device, whose kernels could not read it.

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "envs/builtin.h"
+#include "envs/observation_check.h"
 #include "ppo_fast/env.h"
 #include "support/thread_pool.h"
 
@@ -68,6 +69,7 @@ VectorEnv::VectorEnv(const EnvTable& table, std::ptrdiff_t num_envs, int num_thr
     table_.init_tile(tiles_.get() + static_cast<std::size_t>(t) * table.tile_bytes);
   }
   table_.params.init(params_.get());
+  observes_well_ = find_env(table.name) == &table;
   batch_.tiles = tiles_.get();
   batch_.num_envs = num_envs;
   batch_.params = params_.get();
@@ -115,6 +117,15 @@ std::span<const std::byte> VectorEnv::params() const {
 }
 
 void VectorEnv::reset(const ResetRequest& request, const StepOutputs& out) {
+  if (observes_well_) return reset_into(request, out);
+  ObservationCheck check(table_, num_envs());
+  reset_into(request, check.outputs());
+  check.require(batch_);
+  check.copy_to(out, num_envs());
+  observes_well_ = true;
+}
+
+void VectorEnv::reset_into(const ResetRequest& request, const StepOutputs& out) {
   const auto reset_tiles = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     EnvError error;
     checked(table_, table_.reset(batch_, request, out, begin, end, &error), error);

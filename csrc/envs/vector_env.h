@@ -46,7 +46,8 @@ class VectorEnv {
   // The Params themselves: one, or where they differ num_envs of them.
   std::span<const std::byte> params() const;
 
-  // Throws EnvThrew, as step does.
+  // Throws EnvThrew, as step does. The first one of an environment that is not built in throws std::runtime_error if its
+  // observe does not fit.
   void reset(const ResetRequest& request, const StepOutputs& out);
 
   // The slots of the next step's actions, num_envs * action_size of them, to be filled before
@@ -74,6 +75,7 @@ class VectorEnv {
   using AlignedBytes = std::unique_ptr<std::byte[], AlignedDelete>;
 
   static AlignedBytes allocate(std::size_t bytes);  // zeros
+  void reset_into(const ResetRequest& request, const StepOutputs& out);
   const std::byte* params_of(std::ptrdiff_t env) const;
 
   const EnvTable& table_;
@@ -84,6 +86,7 @@ class VectorEnv {
   AlignedBytes tiles_;
   AlignedBytes params_;
   AlignedBytes actions_;  // int32 or float, for whole tiles
+  bool observes_well_ = false;
 };
 
 }  // namespace ppo

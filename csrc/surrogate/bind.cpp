@@ -87,11 +87,15 @@ py::list loss(const char* function, const py::tuple& form, const py::tuple& give
 // Arrays [n] without gaps; the mask may be None.
 template <typename T>
 void normalize_items(const Array& x, const Given& mask, double eps, int ddof, const Array& out) {
-  const Argument argument{"normalize", "valid"};
+  const Argument valid{"normalize", "valid"};
   NormalizeCall<T> call;
   call.size = x.size();
   call.x = Argument{"normalize", "x"}.view1<T>(x);
-  if (!mask.is_none()) call.mask = argument.view1<bool>(argument.array(mask));
+  if (!mask.is_none()) {
+    valid.require_shape(valid.array(mask), {call.size}, "like x");
+    call.mask = valid.view1<bool>(mask.array());
+  }
+  Argument{"normalize", "out"}.require_shape(out, {call.size}, "like x");
   call.ddof = ddof;
   call.eps = eps;
   call.out = static_cast<T*>(out.mutable_data());
@@ -108,6 +112,7 @@ void normalize(const py::array& x, const py::object& mask, double eps, int ddof,
   const Given given(x);
   const Argument argument{"normalize", "x"};
   const bool float32 = argument.is_float32(argument.array(given));
+  argument.require_shape(given.array(), {given.array().size()}, "");
   (float32 ? &normalize_items<float> : &normalize_items<double>)(given.array(), Given(mask), eps,
                                                                  ddof, Array(out));
 }

@@ -101,9 +101,9 @@ Problem loss(const LossCall<T>& a) {
   Samples<T> samples(a.batch, a.weights, a.mask);
   const Problem problem = samples.count();
   if (problem.kind != Problem::kNone) return problem;
-  const Moments moments = a.normalize_advantages ? moments_of(samples, a.batch, a.advantages,
-                                                              samples.freedom(), kNormalizeEps)
-                                                 : Moments{0.0, 1.0};
+  const Moments moments = a.normalize_advantages
+                              ? moments_of(samples, a.advantages, samples.freedom(), kNormalizeEps)
+                              : Moments{0.0, 1.0};
   if (a.policy.dist.batch == 0) return loss_of_logp(a, samples, moments);
   return with_head<T>(a.policy.dist.family, [&]<typename Head>() -> Problem {
     return loss_of_distribution<T, Head>(a, samples, moments);
@@ -115,19 +115,16 @@ void normalize(const NormalizeCall<T>& a) {
   Samples<T> samples(a.size, {}, a.mask);
   samples.count();  // there may be none
   const double freedom = static_cast<double>(samples.number()) - a.ddof;
-  const Moments moments = moments_of(samples, a.size, a.x, freedom, a.eps);
+  const Moments moments = moments_of(samples, a.x, freedom, a.eps);
   const double factor = 1.0 / moments.scale;
-  Lane<double> weights;
-  for (std::ptrdiff_t first = 0; first < a.size; first += kLanes) {
-    const Group g = whole_group(first, a.size);
-    samples.weigh(g, weights);
+  samples.each_group([&](const Group& g, const Lane<double>& weights) {
     Lane<T> result = load_lane(g, a.x);
     for (int l = 0; l < kLanes; ++l) {
       const double x = (static_cast<double>(result[l]) - moments.mean) * factor;
       result[l] = weights[l] != 0.0 ? static_cast<T>(x) : T(0);
     }
-    std::copy_n(result.x, g.lanes(), a.out + first);
-  }
+    std::copy_n(result.x, g.lanes(), a.out + g.first);
+  });
 }
 
 constexpr SurrogateKernels kKernels = {&loss<float>, &loss<double>, &normalize<float>,

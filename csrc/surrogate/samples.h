@@ -1,6 +1,7 @@
 // Which samples count and how much: weights, a mask, both or neither.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -70,12 +71,26 @@ class Samples {
     return g;
   }
 
+  // Calls body(group, weights) for all samples, also those of weight 0.
+  template <typename Body>
+  void each_group(const Body& body) const {
+    Lane<double> weights;
+    std::fill_n(weights.x, kLanes, 1.0);
+    for (std::ptrdiff_t first = 0; first < batch_; first += kLanes) {
+      const Group g = whole_group(first, batch_);
+      if (!even() || !g.contiguous) weigh(g, weights);
+      body(g, weights);
+    }
+  }
+
   // The weights of the lanes of a group; 0 of those without a sample.
   PPO_HD void weigh(const Group& g, Lane<double>& weights) const {
     for (int l = 0; l < kLanes; ++l) weights[l] = l < g.lanes() ? 1.0 : 0.0;
     if (even()) return;
     if (kLanes > 1 && g.contiguous && weights_.data == nullptr && mask_.stride == 1) {
-      for (int l = 0; l < kLanes; ++l) weights[l] = mask_.data[g.first + l];  // 0 or 1
+      // As bytes, which GCC turns into numbers side by side, where it takes a branch for each bool.
+      const auto* bytes = reinterpret_cast<const unsigned char*>(mask_.data) + g.first;
+      for (int l = 0; l < kLanes; ++l) weights[l] = bytes[l] < 1 ? bytes[l] : 1;
       return;
     }
     for (int l = 0; l < g.lanes(); ++l) weights[l] = weight(g.first + l);
@@ -89,7 +104,7 @@ class Samples {
  private:
   Problem count_mask() {
     number_ = 0;
-    for (std::ptrdiff_t i = 0; i < batch_; ++i) number_ += mask_[i];
+    for (std::ptrdiff_t i = 0; i < batch_; ++i) number_ += mask_[i] ? 1 : 0;
     total_ = squares_ = static_cast<double>(number_);
     if (number_ == 0) return {Problem::kNoWeight, 0};
     while (!mask_[first_]) ++first_;
@@ -107,21 +122,15 @@ class Samples {
 
 // Two passes in double. Samples without a spread are left as they are.
 template <typename T>
-Moments moments_of(const Samples<T>& samples, std::ptrdiff_t batch, const View1<const T>& x,
-                   double freedom, double eps) {
+Moments moments_of(const Samples<T>& samples, const View1<const T>& x, double freedom, double eps) {
   if (!(freedom > 0)) return {0.0, 1.0};
+  // Sums select: what does not count may be NaN.
   LaneSum sum;
-  Lane<double> weights;
-  for (std::ptrdiff_t first = 0; first < batch; first += kLanes) {
-    const Group g = whole_group(first, batch);  // whose sums select: what does not count may be NaN
-    samples.weigh(g, weights);
-    sum.add(weights, load_lane(g, x));
-  }
+  samples.each_group(
+      [&](const Group& g, const Lane<double>& weights) { sum.add(weights, load_lane(g, x)); });
   const double mean = sum.total() / samples.total();
   LaneSum squares;
-  for (std::ptrdiff_t first = 0; first < batch; first += kLanes) {
-    const Group g = whole_group(first, batch);
-    samples.weigh(g, weights);
+  samples.each_group([&](const Group& g, const Lane<double>& weights) {
     const Lane<T> value = load_lane(g, x);
     Lane<double> square;
     for (int l = 0; l < kLanes; ++l) {
@@ -129,7 +138,7 @@ Moments moments_of(const Samples<T>& samples, std::ptrdiff_t batch, const View1<
       square[l] = difference * difference;
     }
     squares.add(weights, square);
-  }
+  });
   return {mean, std::sqrt(squares.total() / freedom) + eps};
 }
 

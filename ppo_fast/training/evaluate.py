@@ -133,7 +133,8 @@ def _play(
 
 def _act(policy: Policy, env_id: str, obs: list[NDArray[Any]], deterministic: bool) -> NDArray[Any]:
     try:
-        return policy.predict(np.stack(obs), deterministic=deterministic)
+        rows = np.stack(obs).reshape(len(obs), -1).astype(np.float32)
+        return policy.choose(rows, deterministic=deterministic)
     except ValueError as error:
         raise ValueError(f"{env_id} cannot be played on: {error}") from None
 

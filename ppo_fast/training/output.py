@@ -1,6 +1,10 @@
-"""Printing that never ends a run."""
+"""Printing that never ends a run, and hints that can be pasted."""
 
 import contextlib
+import os
+import shlex
+import subprocess
+from pathlib import Path
 
 
 def say(line: str) -> None:
@@ -10,3 +14,9 @@ def say(line: str) -> None:
     """
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         print(line, flush=True)
+
+
+def shell_word(path: Path) -> str:
+    """A path as a command line takes it."""
+    text = str(path)
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)

@@ -23,17 +23,21 @@ class Policy:
     """
 
     def __init__(
-        self, config: TrainConfig, learner: Learner, obs_size: int, layout: ActionLayout
+        self,
+        config: TrainConfig,
+        learner: Learner,
+        obs_shape: tuple[int, ...],
+        layout: ActionLayout,
     ) -> None:
         self.config = config
         self._learner = learner
-        self._obs_size = obs_size
+        self._obs_shape = obs_shape
         self._layout = layout
         self._calls = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = self._learner.state()
-        return _again, (self.config, state, self._obs_size, self._layout, self._calls)
+        return _again, (self.config, state, self._obs_shape, self._layout, self._calls)
 
     def predict(self, obs: Any, *, deterministic: bool = True) -> NDArray[Any]:
         """Choose actions.
@@ -59,14 +63,17 @@ class Policy:
             If the network gives no distribution for an observation: its training has diverged.
         """
         given_obs = np.asarray(obs, np.float32)
-        shape, size = given_obs.shape, self._obs_size
-        is_batch = len(shape) > 1 and math.prod(shape[1:]) == size
-        single = not is_batch and len(shape) > 0 and math.prod(shape) == size
-        if not (is_batch or single):
-            raise ValueError(
-                f"predict: obs must have shape ({size},) or (N, {size}), got {np.shape(obs)}"
-            )
-        rows = given_obs.reshape(-1, size)
+        size = math.prod(self._obs_shape)
+        forms = (self._obs_shape, (size,))
+        single = given_obs.shape in forms
+        if not single and not (given_obs.ndim > 0 and given_obs.shape[1:] in forms):
+            known = " or ".join(f"{x} or {_text(('N', *x))}" for x in dict.fromkeys(forms))
+            raise ValueError(f"predict: obs must have shape {known}, got {np.shape(obs)}")
+        actions = self.choose(given_obs.reshape(-1, size), deterministic=deterministic)
+        return actions[0] if single else actions
+
+    def choose(self, rows: NDArray[np.float32], *, deterministic: bool) -> NDArray[Any]:
+        """`predict` for flat observations [N, D]."""
         finite = np.isfinite(rows)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
@@ -86,7 +93,7 @@ class Policy:
         if not deterministic:
             self._calls += 1
         given: NDArray[Any] = self._layout.to_env(actions)
-        return given[0] if single else given
+        return given
 
 
 def load(folder: str | os.PathLike[str]) -> Policy:
@@ -107,35 +114,43 @@ def load(folder: str | os.PathLike[str]) -> Policy:
     content = load_checkpoint(folder)
     config = TrainConfig.from_json(content["config"])
     layout = ActionLayout.from_json(content["actions"])
-    return policy_of(config, content["learner"], content["obs_size"], layout)
+    obs_shape = tuple(content.get("obs_shape", [content["obs_size"]]))
+    return policy_of(config, content["learner"], obs_shape, layout)
 
 
 def policy_of(
-    config: TrainConfig, state: dict[str, Any], obs_size: int, layout: ActionLayout
+    config: TrainConfig, state: dict[str, Any], obs_shape: tuple[int, ...], layout: ActionLayout
 ) -> Policy:
     """The policy of a learner's state, on the CPU wherever it was trained."""
-    learner = make_learner(replace(config, device="cpu"), obs_size, layout)
+    learner = make_learner(replace(config, device="cpu"), math.prod(obs_shape), layout)
     learner.load_state(state)
-    return Policy(config, learner, obs_size, layout)
+    return Policy(config, learner, obs_shape, layout)
 
 
 def _again(
-    config: TrainConfig, state: dict[str, Any], obs_size: int, layout: ActionLayout, calls: int
+    config: TrainConfig,
+    state: dict[str, Any],
+    obs_shape: tuple[int, ...],
+    layout: ActionLayout,
+    calls: int,
 ) -> Policy:
     """A policy that was pickled or copied."""
-    policy = policy_of(config, state, obs_size, layout)
+    policy = policy_of(config, state, obs_shape, layout)
     policy._calls = calls
     return policy
 
 
-def flat_size(env_id: str, obs_space: gymnasium.Space[Any]) -> int:
-    """Numbers in an observation; ValueError for spaces that are not supported."""
+def box_shape(env_id: str, obs_space: gymnasium.Space[Any]) -> tuple[int, ...]:
+    """The shape of an observation; ValueError for spaces that are not supported."""
     if not isinstance(obs_space, gymnasium.spaces.Box):
         raise ValueError(
             f"{env_id} has observations in {obs_space}; only boxes can be trained on so far: "
             "register it within gymnasium.wrappers.FlattenObservation (docs/envs.md)"
         )
-    size = math.prod(obs_space.shape)
-    if size == 0:
+    if 0 in obs_space.shape:
         raise ValueError(f"{env_id} has observations without features, {obs_space}")
-    return size
+    return tuple(map(int, obs_space.shape))
+
+
+def _text(shape: tuple[Any, ...]) -> str:
+    return f"({', '.join(map(str, shape))})"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 from ppo_fast.config import TrainConfig
 from ppo_fast.envs.specs import is_header
 from ppo_fast.training.checkpoint import FILE_NAME
+from ppo_fast.training.output import shell_word
 
 
 def create_run_folder(config: TrainConfig) -> Path:
@@ -30,7 +30,7 @@ def create_run_folder(config: TrainConfig) -> Path:
         if config.out.exists():
             hint = ""
             if (config.out / FILE_NAME).exists():
-                hint = f", or go on with it: ppo-fast train --resume {shlex.quote(str(config.out))}"
+                hint = f", or go on with it: ppo-fast train --resume {shell_word(config.out)}"
             raise FileExistsError(f"{config.out} exists; choose another --out{hint}")
         config.out.mkdir(parents=True)
         folder = config.out

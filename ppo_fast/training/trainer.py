@@ -1,7 +1,7 @@
 """train: collect, update, measure, save; and go on after an interruption."""
 
+import math
 import os
-import shlex
 import threading
 import time
 import warnings
@@ -32,9 +32,9 @@ from ppo_fast.training.metrics import (
     make_episode_tracker,
     read_metrics,
 )
-from ppo_fast.training.output import say
+from ppo_fast.training.output import say, shell_word
 from ppo_fast.training.plots import plot_learning_curve
-from ppo_fast.training.policy import Policy, flat_size, policy_of
+from ppo_fast.training.policy import Policy, box_shape, policy_of
 from ppo_fast.training.progress import make_display
 from ppo_fast.training.run_folder import (
     create_run_folder,
@@ -52,12 +52,11 @@ _CONTINUOUS = ("continuous", "log_std", "state_dependent_std", "noise_steps")
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C (or SIGTERM) and saved; `out` is its folder."""
+    """The run was stopped by a signal, such as Ctrl-C, and saved; `out` is its folder."""
 
     def __init__(self, out: Path, steps: int) -> None:
         super().__init__(
-            f"stopped after {steps:,} steps; go on with: "
-            f"ppo-fast train --resume {shlex.quote(str(out))}"
+            f"stopped after {steps:,} steps; go on with: ppo-fast train --resume {shell_word(out)}"
         )
         self.out = out
         self.steps = steps
@@ -113,7 +112,7 @@ def train(
         Show a progress bar (plain lines where standard output is no terminal).
     on_update
         Called after every update with its row of metrics.csv. What it raises ends the run, after
-        saving.
+        saving if it is no KeyboardInterrupt.
 
     Returns
     -------
@@ -168,7 +167,7 @@ def train(
             run = _Run.started(config)
             stack.enter_context(sole_trainer(run.out))
         else:
-            run = _Run.resumed(config, content)
+            run = _Run.resumed(config, content, is_longer=total_steps is not None)
         try:
             with stop_on_signal(_STOPPING if progress else None) as stop:
                 run.train(progress, on_update, stop)
@@ -201,7 +200,8 @@ class _Run:
             num_threads=config.num_threads,
             device=config.device,
         )
-        self.obs_size = flat_size(config.env_id, self.stepper.single_observation_space)
+        self.obs_shape = box_shape(config.env_id, self.stepper.single_observation_space)
+        obs_size = math.prod(self.obs_shape)
         self.layout = ActionLayout.of(
             config.env_id,
             self.stepper.single_action_space,
@@ -209,11 +209,11 @@ class _Run:
         )
         if self.layout.kind != "continuous":
             self.refuse_continuous()
-        self.learner = make_learner(config, self.obs_size, self.layout)
+        self.learner = make_learner(config, obs_size, self.layout)
         self.algorithm = make_algorithm(config)
         place = cuda.place_of(config.device)
         self.rollout = make_rollout(
-            config.num_steps, config.num_envs, (self.obs_size,), self.layout, place
+            config.num_steps, config.num_envs, (obs_size,), self.layout, place
         )
         self.episodes = make_episode_tracker(config.num_envs, place)
         self.rewards = (
@@ -250,8 +250,8 @@ class _Run:
         return run
 
     @classmethod
-    def resumed(cls, config: TrainConfig, content: dict[str, Any]) -> "_Run":
-        """A run as its checkpoint has it."""
+    def resumed(cls, config: TrainConfig, content: dict[str, Any], *, is_longer: bool) -> "_Run":
+        """A run as its checkpoint has it; longer, by what the settings say now."""
         folder = config.out
         assert folder is not None
         run = cls(config)
@@ -272,10 +272,10 @@ class _Run:
         run.rollout.start(content["obs"])
         run.resume_envs(content["env_state"])
         run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
-        write_json(folder / "config.json", config.to_json())  # the engine may be another one
-        if config.total_steps != content["config"]["total_steps"]:
-            run.save()
+        if is_longer:
             reopen(folder)
+            run.save()
+        write_json(folder / "config.json", config.to_json())  # the engine may be another one
         return run
 
     @property
@@ -341,7 +341,7 @@ class _Run:
                 if on_update is not None:
                     try:
                         on_update(row)
-                    except BaseException:  # sys.exit() as well
+                    except (Exception, SystemExit):
                         self.save()
                         raise
                 if stop.is_set() and not self.is_over:
@@ -499,7 +499,8 @@ class _Run:
             self.out,
             {
                 "config": self.config.to_json(),
-                "obs_size": self.obs_size,
+                "obs_size": math.prod(self.obs_shape),
+                "obs_shape": list(self.obs_shape),
                 "actions": self.layout.to_json(),
                 "updates": self.updates,
                 "steps": self.steps,
@@ -530,7 +531,7 @@ class _Run:
             raise KeyboardInterrupt
         rows = self.metrics.rows
         self.plot()
-        policy = policy_of(self.config, self.learner.state(), self.obs_size, self.layout)
+        policy = policy_of(self.config, self.learner.state(), self.obs_shape, self.layout)
         evaluation = None
         episodes = self.config.eval_episodes
         if episodes > 0:
