@@ -476,8 +476,15 @@ def kill(process):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_stopped_run_goes_on_with_the_same_bits(name, uninterrupted, tmp_path):
     out = tmp_path / "run"
-    process = long_run_at_work(out)
-    process.send_signal(getattr(signal, name))
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    if before == signal.SIG_IGN:  # of nohup, which a run is to heed, and would inherit
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        process = long_run_at_work(out)
+    finally:
+        signal.signal(number, before)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     rows = read_csv(out)
