@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 import ppo_fast
 from ppo_fast.envs import make_stepper
-from ppo_fast.envs.stepping import SingleEnvStepper, VectorEnvStepper
+from ppo_fast.envs.stepping import FlatStepper, SingleEnvStepper, VectorEnvStepper
 
 BACKENDS = ("ale", "envpool")
 MODES = tuple(AutoresetMode)
@@ -570,6 +570,8 @@ def test_stepper(backend):
     """The trainer's view: obs go on, final_obs hold the ends, whatever the package knows."""
     pytest.importorskip(PACKAGES[backend])
     stepper = make_stepper(IDS[backend], 6, backend=backend, num_threads=2)
+    if isinstance(stepper, FlatStepper):  # of pictures, whose rows are tested in test_envs_flat.py
+        stepper = stepper._stepper
     assert isinstance(stepper, VectorEnvStepper)
     env = ppo_fast.make_vec(
         IDS[backend], 6, backend=backend, autoreset_mode=AutoresetMode.SAME_STEP

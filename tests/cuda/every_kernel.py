@@ -58,7 +58,7 @@ def tiles():
 
 def policies_and_losses(size, dims, dtype):
     first, log_std = draw(size, dims, dtype=dtype), draw(dims, dtype=dtype)
-    old = draw(size, dims, dtype=dtype)
+    old, old_log_std = draw(size, dims, dtype=dtype), log_std.clone()
     first.requires_grad_()
     log_std.requires_grad_()
     choices = (torch.arange(size) % dims).to(DEVICE)
@@ -67,8 +67,8 @@ def policies_and_losses(size, dims, dtype):
     policies = (
         (Categorical(first), Categorical(old), choices),
         (Bernoulli(first), Bernoulli(old), bits),
-        (Gaussian(first, log_std), Gaussian(old, log_std), numbers),
-        (SquashedGaussian(first, log_std), SquashedGaussian(old, log_std), numbers),
+        (Gaussian(first, log_std), Gaussian(old, old_log_std), numbers),
+        (SquashedGaussian(first, log_std), SquashedGaussian(old, old_log_std), numbers),
     )
     columns = [draw(size, dtype=dtype) for _ in range(4)]
     weights = torch.linspace(0, 1, size, dtype=dtype).to(DEVICE)
