@@ -488,8 +488,7 @@ def _in_memory_order(x: Any) -> Any:
 def require_moments(x: Any, valid: Any, eps: Any, ddof: Any) -> None:
     """Check the arguments of `normalize` besides the dtype of x."""
     _require_like("normalize", "valid", valid, "x", x)
-    if valid is not None:
-        _require_flags("normalize", "valid", valid)
+    _require_flags("normalize", "valid", valid)
     if not isinstance(eps, (int, float, np.number)):
         raise TypeError(f"normalize: eps must be a number, got {type(eps).__name__}")
     if not eps >= 0:
@@ -499,16 +498,12 @@ def require_moments(x: Any, valid: Any, eps: Any, ddof: Any) -> None:
 
 
 def _valid_rows(terminated: Any, truncated: Any, prev_done: Any, time_axis: Any) -> Any:
-    prev_done = np.asarray(prev_done)
-    _require_like("valid_rows", "truncated", truncated, "terminated", terminated)
-    given = {"terminated": terminated, "truncated": truncated, "prev_done": prev_done}
-    for name, flags in given.items():
-        if flags is not None:
-            _require_flags("valid_rows", name, flags)
-    return valid_rows_of(np, terminated, truncated, prev_done, time_axis)
+    return valid_rows_of(np, terminated, truncated, np.asarray(prev_done), time_axis)
 
 
 def _require_flags(function: str, name: str, flags: Any) -> None:
+    if flags is None:
+        return
     if getattr(flags.dtype, "kind", "b") not in "biuf":  # of torch, all types are numbers
         raise TypeError(f"{function}: {name} must be bool, got {flags.dtype}; cast it to bool")
 
@@ -522,6 +517,9 @@ def valid_rows_of(
     if terminated.ndim == 0:
         raise ValueError("valid_rows: terminated must have shape (T, N) or (T,), got ()")
     _require_like("valid_rows", "truncated", truncated, "terminated", terminated)
+    _require_flags("valid_rows", "terminated", terminated)
+    _require_flags("valid_rows", "truncated", truncated)
+    _require_flags("valid_rows", "prev_done", prev_done)
     done = terminated != 0
     if truncated is not None:
         done |= truncated != 0

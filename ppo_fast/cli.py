@@ -60,7 +60,6 @@ class UsageError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = list(sys.argv[1:] if arguments is None else arguments)
-    lost = None
     try:
         status = _main(args)
     finally:

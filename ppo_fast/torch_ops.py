@@ -69,17 +69,15 @@ def _require_constants(
     function: str, family: int, tensors: tuple[Any, ...], settings: tuple[Any, ...]
 ) -> None:
     """Refuse to drop gradients: a loss has those of its first tensors."""
-    for x in (*tensors[_WITH_GRADIENT:], *settings[_COEFFICIENTS]):
-        if type(x) not in _NUMBERS and getattr(x, "requires_grad", False):
-            break
-    else:
-        return
-    names = (*LOSS_ARRAYS[_WITH_GRADIENT:], *LOSS_SETTINGS[_COEFFICIENTS])
     given = (*tensors[_WITH_GRADIENT:], *settings[_COEFFICIENTS])
-    name = next(n for n, y in zip(names, given, strict=True) if y is x).format(_NAMES[family])
-    raise RuntimeError(
-        f"{function}: {name} requires grad, but is a constant of the loss; pass {name}.detach()"
-    )
+    for k, x in enumerate(given):
+        if type(x) in _NUMBERS or not getattr(x, "requires_grad", False):
+            continue
+        names = (*LOSS_ARRAYS[_WITH_GRADIENT:], *LOSS_SETTINGS[_COEFFICIENTS])
+        name = names[k].format(_NAMES[family])
+        raise RuntimeError(
+            f"{function}: {name} requires grad, but is a constant of the loss; pass {name}.detach()"
+        )
 
 
 def _eager_loss(

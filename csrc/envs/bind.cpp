@@ -12,6 +12,7 @@
 
 #include "bind.h"
 #include "envs/builtin.h"
+#include "envs/default_object.h"
 #include "envs/held_vector_env.h"
 #include "envs/library.h"
 #include "envs/scalar_type.h"
@@ -175,13 +176,6 @@ py::object field_object(const EnvField& field, double value) {
       break;
   }
   return py::str(choices_of(field)[static_cast<std::size_t>(value)]);
-}
-
-// Memory that holds an object of these fields with its default values.
-std::vector<std::max_align_t> default_object(const EnvFields& fields) {
-  std::vector<std::max_align_t> memory(fields.bytes / sizeof(std::max_align_t) + 1);
-  fields.init(memory.data());
-  return memory;
 }
 
 // The place of a field, or -1.

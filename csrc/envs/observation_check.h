@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "envs/default_object.h"
 #include "ppo_fast/env_table.h"
 
 namespace ppo {
@@ -74,8 +75,7 @@ class ObservationCheck {
     batch.num_envs = 1;
     const std::uint64_t seeds[4] = {};
     const std::uint8_t none = 0;
-    std::vector<std::max_align_t> options(table_.options.bytes / sizeof(std::max_align_t) + 1);
-    table_.options.init(options.data());
+    const std::vector<std::max_align_t> options = default_object(table_.options);
     EnvError error;
     table_.reset(batch, {seeds, &none, &none, options.data()}, outputs_in(memory), 0, 1, &error);
     return memory;

@@ -131,7 +131,10 @@ class Distribution:
             empty = partial(_torch(self, "sample").torch.empty, device=first.device)
             integers = _torch(self, "sample").torch.int64
         else:
-            first, integers = self._as_arrays(parameters).first, np.int64
+            alone = Parameters(
+                parameters.family, first
+            )  # the others are converted where they are read
+            first, integers = self._as_arrays(alone).first, np.int64
         dtype = getattr(first, "dtype", None)  # _core complains about what is no array
         shape = tuple(np.shape(first))
         actions = empty(self._actions_shape(shape), dtype=integers if self._discrete else dtype)
