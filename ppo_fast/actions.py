@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 
 from ppo_fast.arrays import Array, Place, cast, library, put
+from ppo_fast.spaces import from_json, to_json
 
 Kind = Literal["categorical", "multi_categorical", "bernoulli", "continuous"]
 
@@ -61,38 +62,12 @@ class ActionLayout:
 
     def to_json(self) -> dict[str, Any]:
         """The layout as JSON types; `from_json` undoes it, without the environment."""
-        space = self.space
-        if isinstance(space, gymnasium.spaces.Box):
-            described: dict[str, Any] = {
-                "low": space.low.tolist(),
-                "high": space.high.tolist(),
-                "dtype": str(space.dtype),
-            }
-        elif isinstance(space, gymnasium.spaces.MultiBinary):
-            described = {"binary": len(self.sizes)}
-        else:
-            start = np.asarray(getattr(space, "start", 0)).tolist()
-            described = {"choices": list(self.sizes), "start": start, "dtype": str(space.dtype)}
-        return {**described, "squashed": self.squashed}
+        return {**to_json(self.space), "squashed": self.squashed}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
         """The layout that `to_json` described."""
-        space: gymnasium.Space[Any]
-        if "low" in fields:
-            dtype = np.dtype(fields["dtype"])
-            low, high = (np.array(fields[name], dtype) for name in ("low", "high"))
-            space = gymnasium.spaces.Box(low, high, dtype=dtype.type)
-        elif "binary" in fields:
-            space = gymnasium.spaces.MultiBinary(fields["binary"])
-        elif np.ndim(fields["start"]) == 0:
-            space = gymnasium.spaces.Discrete(fields["choices"][0], start=fields["start"])
-        else:
-            dtype = np.dtype(fields["dtype"])
-            space = gymnasium.spaces.MultiDiscrete(
-                fields["choices"], dtype=dtype.type, start=fields["start"]
-            )
-        return cls.of("the checkpoint", space, squashed=fields["squashed"])
+        return cls.of("the checkpoint", from_json(fields), squashed=fields["squashed"])
 
     @property
     def dtype(self) -> type[np.int64] | type[np.float32]:

@@ -4,6 +4,7 @@ Errors are one line on standard error; exit status 2 for wrong usage, 1 for othe
 Ctrl-C.
 """
 
+import ast
 import contextlib
 import dataclasses
 import io
@@ -492,6 +493,7 @@ def _parse(options: Any, args: list[str], command: str, **settings: Any) -> Any:
                 tyro.conf.PositionalRequiredArgs[options],
                 args=args,
                 prog=f"ppo-fast {command}",
+                registry=_keywords_registry(),
                 **settings,
             )
     except SystemExit as stop:
@@ -499,6 +501,47 @@ def _parse(options: Any, args: list[str], command: str, **settings: Any) -> Any:
             raise
         known = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(options)}
         raise UsageError(_one_line(errors.getvalue(), known)) from None
+
+
+def _keywords_registry() -> Any:
+    """How tyro reads keywords: NAME=VALUE ..."""
+    constructors = require("tyro.constructors")
+    registry = constructors.ConstructorRegistry()
+
+    def rule(info: Any) -> Any:
+        if info.type != dict[str, Any]:
+            return None
+        return constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="NAME=VALUE ...",
+            instance_from_str=_keywords,
+            is_instance=lambda given: isinstance(given, dict),
+            str_from_instance=lambda given: [f"{name}={value}" for name, value in given.items()],
+        )
+
+    registry.primitive_rule(rule)
+    return registry
+
+
+def _keywords(args: list[str]) -> dict[str, Any]:
+    keywords = {}
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        if not (name.isidentifier() and equals):
+            raise ValueError(f"{arg!r} is not of the form NAME=VALUE")
+        keywords[name] = _keyword_value(value)
+    return keywords
+
+
+def _keyword_value(text: str) -> Any:
+    """True, 0.5, [1, 2], None as Python and JSON write them; other words are strings."""
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 @contextlib.contextmanager
@@ -575,9 +618,12 @@ def _verdict(evaluation: Any, env_id: str) -> str:
 
     verdict = {True: ", solved", False: ", not solved", None: ""}[evaluation.solved]
     where = "" if is_header(env_id) else " on Gymnasium's environment"
+    cut = (
+        f" ({evaluation.cut} cut after {max(evaluation.lengths):,} steps)" if evaluation.cut else ""
+    )
     return (
         f"{env_id}: mean return {evaluation.mean_return:.1f} +- {evaluation.std_return:.1f} over "
-        f"{len(evaluation.returns)} episodes{where}{verdict}"
+        f"{len(evaluation.returns)} episodes{cut}{where}{verdict}"
     )
 
 

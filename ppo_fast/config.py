@@ -1,6 +1,7 @@
 """TrainConfig: everything that a training run depends on, in one documented dataclass."""
 
 import dataclasses
+import json
 import math
 import numbers
 import re
@@ -10,6 +11,18 @@ from typing import Any, Literal, NoReturn, Self, get_args, get_origin, get_type_
 
 MOST_THREADS = 1024
 MOST_SAMPLES = 2**31
+
+# Keywords of make_vec that are fields of their own, or no matter of a run.
+_NOT_FOR_ENVS = {
+    "num_envs": "it is a field of its own",
+    "num_threads": "it is a field of its own",
+    "device": "it is a field of its own",
+    "autoreset_mode": "training needs SAME_STEP",
+    "backend": "training takes native environments and Gymnasium's",
+    "vectorization": "it is a field of its own",
+    "episode_stats": "training counts episodes by itself",
+    "render_mode": "videos are made by ppo-fast eval --video",
+}
 
 DEVICE_RULE = "must be cpu, cuda, or cuda with a number such as cuda:1"
 
@@ -82,6 +95,10 @@ class TrainConfig:
     """What computes networks and gradients: native is our own kernels, torch is torch; auto takes
     native where it can and says why where it cannot. On a GPU it is torch."""
 
+    env_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    """Keywords of the environment, max_episode_steps among them, with values that JSON can hold. On
+    the command line --env-kwargs is_slippery=False map_name=8x8."""
+
     seed: int = 0
     """Starts every generator of the run; results depend on nothing else that is random."""
 
@@ -90,6 +107,10 @@ class TrainConfig:
 
     num_envs: int = 8
     """Environments that are stepped together."""
+
+    vectorization: Literal["sync", "async"] = "sync"
+    """Gymnasium's environments: in this process, or in a process each, which pays where a step
+    takes long. Native ones have threads."""
 
     num_steps: int = 256
     """Steps of each environment per rollout, T; a rollout has num_envs * num_steps samples.
@@ -307,6 +328,7 @@ class TrainConfig:
 
     def _check(self) -> None:
         self._check_type("env_id", str, "a string")
+        self._check_env_kwargs()
         for name, kind in get_type_hints(type(self)).items():
             if kind is bool:
                 self._check_type(name, bool, "True or False")
@@ -392,6 +414,24 @@ class TrainConfig:
                 "TrainConfig: the noise of gsde depends on the state by itself; leave out "
                 "state_dependent_std or choose another distribution"
             )
+
+    def _check_env_kwargs(self) -> None:
+        self._check_type("env_kwargs", dict, "a dict")
+        for name in self.env_kwargs:
+            if not isinstance(name, str):
+                self._refuse("env_kwargs", "must have strings as names", TypeError)
+            if name in _NOT_FOR_ENVS:
+                raise ValueError(
+                    f"TrainConfig: env_kwargs must not have {name}: {_NOT_FOR_ENVS[name]}"
+                )
+        try:
+            kept = json.loads(json.dumps(self.env_kwargs))
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"TrainConfig: env_kwargs must have values that JSON can hold: {error}; "
+                "register an id for others (docs/envs.md)"
+            ) from None
+        object.__setattr__(self, "env_kwargs", kept)  # as a run that goes on has it
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:

@@ -1,6 +1,7 @@
 """The command line: exit status, errors in a single line, help, and missing packages."""
 
 import dataclasses
+import json
 import math
 import os
 import re
@@ -15,7 +16,7 @@ import tiny_envs
 from test_config import field_docstrings
 
 import ppo_fast
-from ppo_fast import TrainConfig
+from ppo_fast import TrainConfig, cli
 from ppo_fast.bench import BENCHMARKS
 from ppo_fast.cli import main
 
@@ -271,15 +272,50 @@ def test_existing_folder(call, tmp_path):
     assert os.listdir("mine") == []
 
 
+def test_environments_that_cannot_be_trained_on(call, tiny):
+    message = f"{tiny_envs.WORDS} has observations that cannot be rows: Text"
+    assert_error(call("train", tiny_envs.WORDS), 1, message)
+    assert os.listdir() == []
+
+
+def test_keywords_of_environments(call):
+    given = ["is_slippery=False", "desc=['SFG']", "max_episode_steps=9", "render_fps=", "x=a=b"]
+    assert_error(
+        call("train", "FrozenLake-v1", "--env-kwargs", *given),
+        1,
+        r"FrozenLake-v1 cannot be made: .*'is_slippery': False, 'desc': \['SFG'\], "
+        "'render_fps': '', 'x': 'a=b'",
+    )
+    result = call("train", "FrozenLake-v1", *QUICK, "--env-kwargs", *given[:3], "--out", "run")
+    assert result[0] == 0
+    kept = json.loads(Path("run/config.json").read_text())["env_kwargs"]
+    assert kept == {"is_slippery": False, "desc": ["SFG"], "max_episode_steps": 9}
+    for wrong in ("is_slippery", "=3", "is-slippery=False"):
+        assert_error(
+            call("train", "FrozenLake-v1", "--env-kwargs", wrong),
+            2,
+            f"--env-kwargs: '{wrong}' is not of the form NAME=VALUE",
+        )
+
+
 @pytest.mark.parametrize(
-    ("env_id", "message"),
+    ("text", "value"),
     [
-        ("FrozenLake-v1", "FrozenLake-v1 has observations in Discrete"),
+        ("True", True),
+        ("false", False),
+        ("none", None),
+        ("null", None),
+        ("-0.5", -0.5),
+        ("1e-3", 1e-3),
+        ("[1, 2]", [1, 2]),
+        ("'3'", "3"),
+        ("8x8", "8x8"),
+        ("", ""),
     ],
 )
-def test_environments_that_cannot_be_trained_on(call, env_id, message):
-    assert_error(call("train", env_id), 1, message)
-    assert os.listdir() == []
+def test_values_of_keywords(text, value):
+    given = cli._keyword_value(text)
+    assert (given, type(given)) == (value, type(value))
 
 
 @pytest.mark.skipif(find_spec("Box2D") is not None, reason="needs an environment that lacks Box2D")

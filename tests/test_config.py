@@ -19,7 +19,7 @@ DEFAULTS = {
     field.name: field.default
     for field in dataclasses.fields(TrainConfig)
     if field.default is not dataclasses.MISSING
-}
+} | {"env_kwargs": {}}
 
 
 def field_docstrings():

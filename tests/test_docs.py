@@ -17,6 +17,7 @@ ADVANTAGE = ROOT / "docs" / "advantage.md"
 ENVS = ROOT / "docs" / "envs.md"
 LOSSES = ROOT / "docs" / "losses.md"
 LECTURE = ROOT / "docs" / "lecture.md"
+TRAINING = ROOT / "docs" / "training.md"
 
 
 def python_blocks(path):
@@ -28,7 +29,7 @@ def python_blocks(path):
 
 @pytest.mark.filterwarnings("ignore")  # other libraries' warnings are not our subject
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", ADVANTAGE, ENVS, LOSSES], ids=lambda path: path.name
+    "path", [ROOT / "README.md", ADVANTAGE, ENVS, LOSSES, TRAINING], ids=lambda path: path.name
 )
 def test_the_code_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -67,7 +68,7 @@ def test_the_page_of_algorithms_has_every_option_and_its_default():
     text = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
     for field in dataclasses.fields(TrainConfig):
         assert f"`{field.name}`" in text, field.name
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    defaults = vars(TrainConfig("CartPole-v1"))
     tables = re.findall(r"^\| option \| default \|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", "".join(tables), re.MULTILINE)
     assert len(rows) > 20

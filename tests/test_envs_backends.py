@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 import ppo_fast
 from ppo_fast.envs import make_stepper
-from ppo_fast.envs.stepping import FlatStepper, SingleEnvStepper, VectorEnvStepper
+from ppo_fast.envs.stepping import SingleEnvStepper, VectorEnvStepper
 
 BACKENDS = ("ale", "envpool")
 MODES = tuple(AutoresetMode)
@@ -511,8 +511,6 @@ def test_a_missing_package_is_named(backend, monkeypatch):
     line = f'{package} is not installed: pip install "ppo-fast\\[{backend}\\]"'
     with pytest.raises(ImportError, match=f"^{line}$"):
         ppo_fast.make_vec(IDS[backend], 2, backend=backend)
-    with pytest.raises(ValueError, match=f"cannot be made: {line}"):
-        make_stepper(IDS[backend], 2, backend=backend)
 
 
 def test_the_default_backend_of_a_game_is_gymnasiums():
@@ -569,29 +567,28 @@ def test_wrong_vectorization(arguments, message):
 def test_stepper(backend):
     """The trainer's view: obs go on, final_obs hold the ends, whatever the package knows."""
     pytest.importorskip(PACKAGES[backend])
-    stepper = make_stepper(IDS[backend], 6, backend=backend, num_threads=2)
-    if isinstance(stepper, FlatStepper):  # of pictures, whose rows are tested in test_envs_flat.py
-        stepper = stepper._stepper
-    assert isinstance(stepper, VectorEnvStepper)
-    env = ppo_fast.make_vec(
-        IDS[backend], 6, backend=backend, autoreset_mode=AutoresetMode.SAME_STEP
+    env, other = (
+        ppo_fast.make_vec(IDS[backend], 6, backend=backend, autoreset_mode=AutoresetMode.SAME_STEP)
+        for _ in range(2)
     )
-    seeds = np.random.SeedSequence(1).generate_state(6, np.uint64).tolist()  # as the trainer does
+    stepper = VectorEnvStepper(other)
+    seeds = np.random.SeedSequence(1).generate_state(6).tolist()  # as the trainer does
     start = stepper.reset(seed=seeds)[0]
-    np.testing.assert_array_equal(start, env.reset(seed=seeds)[0])
+    np.testing.assert_array_equal(start, env.reset(seed=seeds)[0].reshape(6, -1))
     obs, final_obs = np.zeros_like(start), np.zeros_like(start)
     rewards = np.zeros(6, np.float32)
     terminated, truncated = np.zeros((2, 6), bool)
     ends = 0
     for actions in random_actions(env, 250):
         ended = stepper.step_into(actions, obs, rewards, terminated, truncated, final_obs)
-        *expected, infos = env.step(actions)
-        for a, b in zip((obs, rewards, terminated, truncated), expected, strict=True):
+        seen, *expected, infos = env.step(actions)
+        np.testing.assert_array_equal(obs, seen.reshape(6, -1))
+        for a, b in zip((rewards, terminated, truncated), expected, strict=True):
             np.testing.assert_array_equal(a, b)
         over = terminated | truncated
         assert ended == over.sum()
         for i in np.flatnonzero(over):
-            np.testing.assert_array_equal(final_obs[i], infos["final_obs"][i])
+            np.testing.assert_array_equal(final_obs[i], infos["final_obs"][i].ravel())
             assert (final_obs[i] != obs[i]).any()
         ends += ended
     assert ends > 2
@@ -599,12 +596,43 @@ def test_stepper(backend):
 
 
 def test_steppers_of_gymnasium():
-    assert isinstance(make_stepper("CartPole-v1", 1, backend="gymnasium"), SingleEnvStepper)
-    assert isinstance(
-        make_stepper("ppo_fast/CartPole-v1", 1, backend="gymnasium"), SingleEnvStepper
-    )
-    assert isinstance(make_stepper("CartPole-v1", 2, backend="gymnasium"), VectorEnvStepper)
     assert isinstance(make_stepper("CartPole-v1", 1), ppo_fast.envs.NativeVectorEnv)
-    assert isinstance(
-        make_stepper("CartPole-v1", 1, backend="native"), ppo_fast.envs.NativeVectorEnv
+    assert isinstance(make_stepper("FrozenLake-v1", 1), SingleEnvStepper)
+    for num_envs, vectorization in ((2, "sync"), (1, "async"), (3, "async")):
+        stepper = make_stepper("FrozenLake-v1", num_envs, vectorization=vectorization)
+        assert isinstance(stepper, VectorEnvStepper)
+        stepper.close()
+    with pytest.raises(ValueError, match="vectorization=async is for Gymnasium's environments"):
+        make_stepper("CartPole-v1", 2, vectorization="async")
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+@pytest.mark.parametrize("backend", ["gymnasium", *BACKENDS])
+def test_episode_statistics_of_all_backends(backend, mode):
+    """What native environments count, others have from Gymnasium's wrapper."""
+    pytest.importorskip(PACKAGES.get(backend, "gymnasium"))
+    made = {"num_envs": 3, "autoreset_mode": mode, "episode_stats": True}
+    env = ppo_fast.make_vec(
+        "CartPole-v1" if backend == "gymnasium" else IDS[backend],
+        **made,
+        **({"backend": backend} | KEYWORDS.get(backend, {})),
     )
+    env.reset(seed=[1, 2, 3])
+    returns, lengths, seen = np.zeros(3), np.zeros(3, int), 0
+    fresh = np.zeros(3, bool)
+    for actions in random_actions(env, 120):
+        _, rewards, terminated, truncated, infos = env.step(actions)
+        returns = np.where(fresh, 0, returns + rewards)
+        lengths = np.where(fresh, 0, lengths + 1)
+        done = terminated | truncated
+        for i in np.flatnonzero(done):
+            assert infos["_episode"][i]
+            assert infos["episode"]["r"][i] == returns[i]
+            assert infos["episode"]["l"][i] == lengths[i]
+            seen += 1
+        if mode == "NextStep":
+            fresh = done
+        else:
+            returns[done], lengths[done] = 0, 0
+    assert seen > 3
+    env.close()

@@ -405,9 +405,8 @@ def test_a_new_run_takes_its_engine_from_the_config(tmp_path):
 def test_a_loaded_policy_predicts_as_the_live_one(env_id, changes, engine, tmp_path):
     result = ppo_fast.train(config_of(env_id, tmp_path / "run", engine, **changes))
     content = torch.load(result.out / CHECKPOINT, weights_only=True)
-    size = content["obs_size"]
-    obs = np.random.default_rng(0).normal(size=(100, size)).astype(np.float32)
     live, loaded = result.policy, ppo_fast.load(result.out)
+    obs = np.random.default_rng(0).normal(size=(100, live.observations.size)).astype(np.float32)
     np.testing.assert_array_equal(loaded.predict(obs), live.predict(obs))
     draws = [policy.predict(obs, deterministic=False) for policy in (loaded, live)]
     np.testing.assert_array_equal(*draws)

@@ -1,4 +1,6 @@
-"""Environments of a few lines, with kinds of actions that Gymnasium's own do not have."""
+"""Environments of a few lines, with kinds of actions and observations that Gymnasium's own do not
+have.
+"""
 
 import gymnasium
 import numpy as np
@@ -75,17 +77,67 @@ class Faulty(gymnasium.Env):
         return obs, reward, False, self._steps == LENGTH, {}
 
 
+class Parts(gymnasium.Env):
+    """Episodes of 12 steps; a reward for the choice that is shown in a Dict, among other things."""
+
+    observation_space = spaces.Dict(
+        {
+            "wanted": spaces.Discrete(3, start=1),
+            "clock": spaces.Tuple([spaces.Box(0, 1, (1,), np.float64), spaces.MultiBinary(2)]),
+        }
+    )
+    action_space = spaces.Discrete(3)
+
+    def _show(self):
+        self._wanted = int(self.np_random.integers(3))
+        clock = np.array([self._steps / LENGTH]), np.zeros(2, np.int8)
+        return {"wanted": np.int64(self._wanted + 1), "clock": clock}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._show(), {}
+
+    def step(self, action):
+        self._steps += 1
+        reward = float(action == self._wanted)
+        return self._show(), reward, self._steps == LENGTH, False, {}
+
+
+class Words(Parts):
+    """Whose observations are words."""
+
+    observation_space = spaces.Text(5)
+
+
+class Endless(gymnasium.Env):
+    """No episode ends; a reward of 1 in each step. Takes seeds of 32 bits, as many do."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self._random = np.random.RandomState(seed)
+        return self._random.uniform(size=2).astype(np.float32), {}
+
+    def step(self, action):
+        return self._random.uniform(size=2).astype(np.float32), 1.0, False, False, {}
+
+
 IDS = {kind: f"tiny/{kind}-v0" for kind in ("choices", "bits", "pair")}
+PARTS, WORDS, ENDLESS = (f"tiny/{name}-v0" for name in ("parts", "words", "endless"))
 FAULTY = "tiny/faulty-v0"
 
 
 def register():
     for kind, env_id in IDS.items():
         gymnasium.register(env_id, Guess, kwargs={"kind": kind})
+    for env_id, kind in ((PARTS, Parts), (WORDS, Words), (ENDLESS, Endless)):
+        gymnasium.register(env_id, kind)
     gymnasium.register(FAULTY, Faulty, disable_env_checker=True)  # it warns of what we report
     Faulty.fault, Faulty.calls = None, 0
 
 
 def unregister():
-    for env_id in (*IDS.values(), FAULTY):
+    for env_id in (*IDS.values(), PARTS, WORDS, ENDLESS, FAULTY):
         del gymnasium.registry[env_id]

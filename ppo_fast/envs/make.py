@@ -1,12 +1,20 @@
 """make_vec and make_stepper: an id in, a batch of environments out."""
 
 import importlib
+import inspect
 import operator
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from ppo_fast import cuda
 from ppo_fast.envs.ale import AleVectorEnv
@@ -31,6 +39,7 @@ def make_vec(
     num_threads: int | None = None,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     max_episode_steps: int | None = None,
+    episode_stats: bool = False,
     device: str = "cpu",
     **env_kwargs: Any,
 ) -> VectorEnv[Any, Any, Any]:
@@ -56,6 +65,9 @@ def make_vec(
         Gymnasium's `AutoresetMode`.
     max_episode_steps
         Length at which episodes are truncated; None takes the environment's registered limit.
+    episode_stats
+        Whether infos carry the return, length and time of episodes that ended, as Gymnasium's
+        `RecordEpisodeStatistics` gives them: counted in C++, or by that wrapper.
     device
         `"cpu"`; or `"cuda"` (or `"cuda:1"`), where `step` takes and gives torch tensors: native
         environments only.
@@ -66,7 +78,7 @@ def make_vec(
     -------
     gymnasium.vector.VectorEnv
         A `NativeVectorEnv`, `CudaVectorEnv`, `SyncVectorEnv`, `AsyncVectorEnv`, `AleVectorEnv` or
-        `EnvPoolVectorEnv`.
+        `EnvPoolVectorEnv`, in that wrapper where it takes one.
 
     Raises
     ------
@@ -106,7 +118,7 @@ def make_vec(
         for name, value in (("num_threads", num_threads), ("max_episode_steps", max_episode_steps)):
             if value is not None and value < 1:
                 raise ValueError(f"make_vec: {name} must be at least 1, got {value}")
-        return _POOLS[backend](
+        pool = _POOLS[backend](
             original_id(env_id),
             num_envs,
             num_threads=num_threads,
@@ -114,12 +126,14 @@ def make_vec(
             max_episode_steps=max_episode_steps,
             **env_kwargs,
         )
+        return RecordEpisodeStatistics(pool) if episode_stats else pool
     if backend == "native":
         if spec is None:
             known = ", ".join(NATIVE_SPECS)
             raise ValueError(f"make_vec: {env_id!r} is not native; native are: {known}")
         keywords = env_kwargs | {
             "autoreset_mode": autoreset_mode,
+            "episode_stats": episode_stats,
             "max_episode_steps": spec.max_episode_steps
             if max_episode_steps is None
             else max_episode_steps,
@@ -135,13 +149,14 @@ def make_vec(
     require_known(env_id)
     if max_episode_steps is not None:
         env_kwargs["max_episode_steps"] = max_episode_steps
-    return gymnasium.make_vec(
+    env = gymnasium.make_vec(
         original_id(env_id),
         num_envs,
         vectorization_mode=vectorization or "sync",
         vector_kwargs={"autoreset_mode": AutoresetMode(autoreset_mode)},
         **env_kwargs,
     )
+    return RecordEpisodeStatistics(env) if episode_stats else env
 
 
 def _on_gpu(
@@ -184,44 +199,50 @@ def make_stepper(
     num_envs: int,
     *,
     num_threads: int | None = None,
-    backend: str | None = None,
+    vectorization: str = "sync",
     device: str = "cpu",
+    **env_kwargs: Any,
 ) -> Stepper:
-    """The environments of a training run: native, a single Gymnasium one, or a backend's batch.
+    """The environments of a training run: native, a single Gymnasium one, or a batch of those.
 
-    Their observations are rows of numbers, whatever shape the environment gives them. On a GPU
+    Their observations are rows of numbers, whatever space the environment gives them in. On a GPU
     those of `CudaVectorEnv`, which no threads share.
     """
-    if cuda.is_named(device):
-        return _stepper_on_gpu(env_id, num_envs, device)
-    stepper = _stepper(env_id, num_envs, num_threads, backend)
-    space = stepper.single_observation_space
-    if not isinstance(space, gymnasium.spaces.Box):
-        return stepper
-    # Rollouts are float32; other numbers are cast by Gymnasium's steppers, not by native ones.
-    is_native = isinstance(stepper, NativeVectorEnv)
-    is_flat = len(space.shape) == 1 and (space.dtype == np.float32 or not is_native)
-    return stepper if is_flat else FlatStepper(stepper)
-
-
-def _stepper(env_id: str, num_envs: int, num_threads: int | None, backend: str | None) -> Stepper:
-    gymnasiums = backend == "gymnasium" or (backend is None and native_spec(env_id) is None)
-    if gymnasiums and num_envs == 1:
-        return SingleEnvStepper(make_single(original_id(env_id)))
-    try:
-        env = make_vec(
-            env_id,
-            num_envs,
-            backend=backend,
-            num_threads=None if gymnasiums else num_threads,
-            autoreset_mode=AutoresetMode.SAME_STEP,
+    is_native = native_spec(env_id, device) is not None
+    if is_native and vectorization != "sync":
+        raise ValueError(
+            f"vectorization={vectorization} is for Gymnasium's environments; {env_id} is native, "
+            "and has threads: leave it out"
         )
-    except (gymnasium.error.Error, ImportError) as error:
-        raise ValueError(f"{env_id} cannot be made: {error}") from None
-    return env if isinstance(env, NativeVectorEnv) else VectorEnvStepper(env)
+    if cuda.is_named(device):
+        return _stepper_on_gpu(env_id, num_envs, device, env_kwargs)
+    if not is_native and num_envs == 1 and vectorization == "sync":
+        return SingleEnvStepper(make_single(env_id, **env_kwargs))
+    options: dict[str, Any] = {"num_threads": num_threads}
+    if not is_native:
+        options = {"vectorization": vectorization}
+        if vectorization == "async":
+            options["wrappers"] = [partial(_deaf_to_the_terminal, os.getpid())]
+    with _making(env_id, env_kwargs):
+        env = make_vec(
+            env_id, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **options, **env_kwargs
+        )
+    if not isinstance(env, NativeVectorEnv):
+        return VectorEnvStepper(env)
+    space = env.single_observation_space
+    is_row = space.dtype == np.float32 and len(space.shape or ()) == 1
+    return env if is_row else FlatStepper(env)
 
 
-def _stepper_on_gpu(env_id: str, num_envs: int, device: str) -> Stepper:
+def _deaf_to_the_terminal(trainer: int, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """The environment itself; its process, if it has one, leaves Ctrl-C to the one that trains."""
+    if os.getpid() != trainer:
+        for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+            signal.signal(number, signal.SIG_IGN)
+    return env
+
+
+def _stepper_on_gpu(env_id: str, num_envs: int, device: str, env_kwargs: dict[str, Any]) -> Stepper:
     if native_spec(env_id, device) is None:
         require_known(env_id)
         raise ValueError(
@@ -230,7 +251,8 @@ def _stepper_on_gpu(env_id: str, num_envs: int, device: str) -> Stepper:
         )
     cuda.kernels(f"device={device!r}")
     mode = AutoresetMode.SAME_STEP
-    env: Any = make_vec(env_id, num_envs, autoreset_mode=mode, device=device)
+    with _making(env_id, env_kwargs):
+        env: Any = make_vec(env_id, num_envs, autoreset_mode=mode, device=device, **env_kwargs)
     space = env.single_observation_space
     if len(space.shape) != 1 or space.dtype != np.float32:
         raise ValueError(
@@ -244,10 +266,40 @@ def _stepper_on_gpu(env_id: str, num_envs: int, device: str) -> Stepper:
 def make_single(env_id: str, **env_kwargs: Any) -> gymnasium.Env[Any, Any]:
     """`gymnasium.make`; ValueError where it fails, e.g. for a missing dependency."""
     require_known(env_id)
-    try:
+    with _making(env_id, env_kwargs):
         return gymnasium.make(env_id, **env_kwargs)
-    except (gymnasium.error.Error, ImportError) as error:
+
+
+@contextmanager
+def _making(env_id: str, env_kwargs: dict[str, Any]) -> Iterator[None]:
+    """ValueError where an environment cannot be made, of the keywords that were given, too."""
+    of_keywords = (TypeError,) if env_kwargs else ()
+    try:
+        yield
+    except (gymnasium.error.Error, ImportError, *of_keywords) as error:
         raise ValueError(f"{env_id} cannot be made: {error}") from None
+
+
+def make_original(
+    env_id: str, *, render_mode: str | None = None, **env_kwargs: Any
+) -> gymnasium.Env[Any, Any]:
+    """Gymnasium's own environment behind an id, with keywords that training takes.
+
+    What our native ones take as keywords are attributes of Gymnasium's, for the most part.
+    """
+    original = original_id(env_id)
+    spec = native_spec(env_id)
+    given = env_kwargs if render_mode is None else {**env_kwargs, "render_mode": render_mode}
+    if spec is None or not spec.has_original:
+        return make_single(original, **given)
+    entry_point = gymnasium.spec(original).entry_point
+    assert isinstance(entry_point, str)
+    own = inspect.signature(load_env_creator(entry_point)).parameters
+    keywords = {"max_episode_steps", *own}
+    env = make_single(original, **{name: x for name, x in given.items() if name in keywords})
+    for name in given.keys() - keywords:
+        setattr(env.unwrapped, name, given[name])
+    return env
 
 
 def original_id(env_id: str) -> str:

@@ -1,8 +1,8 @@
 """One way to step for training: `Stepper`, and the adapters that give it to Gymnasium environments.
 
-A stepper is in SAME_STEP autoreset: where an episode ends, `obs` already holds the first
-observation of the next one and `final_obs` the last of the old one, which is what a truncated
-value needs.
+The adapters make rows of float32 of what environments observe. A stepper is in SAME_STEP autoreset:
+where an episode ends, `obs` already holds the first observation of the next one and `final_obs` the
+last of the old one, which is what a truncated value needs.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,23 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
 from ppo_fast.envs import saving
+from ppo_fast.envs.native import NativeVectorEnv
+from ppo_fast.observations import ObsLayout
 
 Spaces = gymnasium.spaces.Space[Any]
 
 
 class Stepper(Protocol):
-    """What the training loop needs of a batch of environments. NativeVectorEnv is one."""
+    """What the training loop needs of a batch of environments. A NativeVectorEnv is one, if its
+    observations are rows of float32.
+    """
 
     num_envs: int
     single_observation_space: Spaces
     single_action_space: Spaces
 
     def reset(self, *, seed: Sequence[int | None]) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Start all episodes; observations [N, ...]."""
+        """Start all episodes; observations [N, size]."""
         ...
 
     def step_into(
@@ -62,10 +66,11 @@ class SingleEnvStepper:
         self.single_observation_space: Spaces = env.observation_space
         self.single_action_space: Spaces = env.action_space
         self._env = env
+        self._observations = _layout(env, self.single_observation_space)
 
     def reset(self, *, seed: Sequence[int | None]) -> tuple[NDArray[Any], dict[str, Any]]:
         obs, info = self._env.reset(seed=seed[0])
-        return np.asarray(obs)[None], info
+        return self._observations.row(obs), info
 
     def step_into(
         self,
@@ -79,9 +84,9 @@ class SingleEnvStepper:
         new_obs, reward, is_terminated, is_truncated, _ = self._env.step(actions[0])
         ended = bool(is_terminated or is_truncated)
         if ended:
-            final_obs[0] = new_obs
+            final_obs[:] = self._observations.row(new_obs)
             new_obs, _ = self._env.reset()
-        obs[0] = new_obs
+        obs[:] = self._observations.row(new_obs)
         rewards[0] = reward
         terminated[0] = is_terminated
         truncated[0] = is_truncated
@@ -99,24 +104,25 @@ class SingleEnvStepper:
 
 
 class FlatStepper:
-    """Another stepper, whose observations of any shape and type become float32 rows."""
+    """A batch of native environments whose observations have other shapes and types."""
 
-    def __init__(self, stepper: Stepper) -> None:
-        space = stepper.single_observation_space
-        assert isinstance(space, gymnasium.spaces.Box)
-        self.num_envs = stepper.num_envs
+    def __init__(self, env: NativeVectorEnv) -> None:
+        space = env.single_observation_space
+        assert space.shape is not None
+        self.num_envs = env.num_envs
         self.single_observation_space: Spaces = space
-        self.single_action_space: Spaces = stepper.single_action_space
-        self._stepper = stepper
+        self.single_action_space: Spaces = env.single_action_space
+        self._env = env
+        self._observations = _layout(env, self.single_observation_space)
         self._obs = np.zeros((self.num_envs, *space.shape), space.dtype)
         self._final_obs = np.zeros_like(self._obs)
 
-    def _rows(self, obs: NDArray[Any]) -> NDArray[Any]:
-        return obs.reshape(self.num_envs, -1)
+    def _rows(self, obs: NDArray[Any]) -> NDArray[np.float32]:
+        return self._observations.rows(obs, self.num_envs)
 
     def reset(self, *, seed: Sequence[int | None]) -> tuple[NDArray[Any], dict[str, Any]]:
-        obs, infos = self._stepper.reset(seed=seed)
-        return self._rows(obs).astype(np.float32), infos
+        obs, infos = self._env.reset(seed=seed)
+        return self._rows(obs), infos
 
     def step_into(
         self,
@@ -127,7 +133,7 @@ class FlatStepper:
         truncated: NDArray[Any],
         final_obs: NDArray[Any],
     ) -> int:
-        ended = self._stepper.step_into(
+        ended = self._env.step_into(
             actions, self._obs, rewards, terminated, truncated, self._final_obs
         )
         obs[:] = self._rows(self._obs)
@@ -137,13 +143,13 @@ class FlatStepper:
         return ended
 
     def get_state(self) -> NDArray[np.uint8] | None:
-        return self._stepper.get_state()
+        return self._env.get_state()
 
     def set_state(self, state: NDArray[np.uint8]) -> None:
-        self._stepper.set_state(state)
+        self._env.set_state(state)
 
     def close(self) -> None:
-        self._stepper.close()
+        self._env.close()
 
 
 class VectorEnvStepper:
@@ -154,10 +160,11 @@ class VectorEnvStepper:
         self.single_observation_space: Spaces = env.single_observation_space
         self.single_action_space: Spaces = env.single_action_space
         self._env = env
+        self._observations = _layout(env, self.single_observation_space)
 
     def reset(self, *, seed: Sequence[int | None]) -> tuple[NDArray[Any], dict[str, Any]]:
         obs, infos = self._env.reset(seed=list(seed))  # type: ignore[arg-type]
-        return np.asarray(obs), infos
+        return self._observations.rows(obs, self.num_envs), infos
 
     def step_into(
         self,
@@ -168,12 +175,13 @@ class VectorEnvStepper:
         truncated: NDArray[Any],
         final_obs: NDArray[Any],
     ) -> int:
-        obs[:], rewards[:], terminated[:], truncated[:], infos = self._env.step(actions)
+        new_obs, rewards[:], terminated[:], truncated[:], infos = self._env.step(actions)
+        obs[:] = self._observations.rows(new_obs, self.num_envs)
         if "final_obs" not in infos:
             return 0
         ended = np.flatnonzero(infos["_final_obs"])
         for i in ended:
-            final_obs[i] = infos["final_obs"][i]
+            final_obs[i] = self._observations.row(infos["final_obs"][i])
         return len(ended)
 
     def get_state(self) -> NDArray[np.uint8] | None:
@@ -186,3 +194,7 @@ class VectorEnvStepper:
 
     def close(self) -> None:
         self._env.close()
+
+
+def _layout(env: Any, space: Spaces) -> ObsLayout:
+    return ObsLayout.of(env.spec.id if env.spec is not None else str(env), space)

@@ -192,6 +192,10 @@ class Learner(Actor, Critic, Protocol):
         """Go on from a state; raises ValueError if it is of another network."""
         ...
 
+    def network(self) -> Any:
+        """The networks as a torch module of their own, from observations as they come."""
+        ...
+
     def close(self) -> None:
         """Release what is kept from update to update; the state stays."""
         ...

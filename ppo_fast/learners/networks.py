@@ -1,5 +1,6 @@
 """ActorCritic: multilayer perceptrons for policy and value function, apart or sharing a trunk."""
 
+import copy
 import math
 from collections.abc import Mapping
 from itertools import pairwise
@@ -147,6 +148,34 @@ class Actor(nn.Module):
         if self._continuous == "squashed":
             return SquashedGaussian(mean, log_std)
         return Gaussian(mean, log_std)
+
+
+class PolicyNetwork(nn.Module):
+    """A copy of the networks for other programs, plain operations on tensors throughout.
+
+    Takes rows of observations [B, size] as the environment gives them; what normalises them is a
+    part of it. Gives what the distribution of actions is made of [B, K] (logits; the means of
+    continuous actions, before `squashed`'s tanh, and with `state_dependent_std` what is added to
+    log_std behind them) and the values [B].
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, model: ActorCritic, normal: tuple[Any, Any, float] | None) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        self.most = None if normal is None else normal[2]
+        if normal is not None:
+            self.register_buffer("mean", torch.as_tensor(normal[0]).clone())
+            self.register_buffer("scale", torch.as_tensor(normal[1]).clone())
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        if self.most is not None:  # as ObsNormalizer does
+            obs = ((obs - self.mean) * self.scale).clip(-self.most, self.most).float()
+        features = self.model.trunk(obs)
+        outputs: Tensor = self.model.actor.head(self.model.actor.hidden(features))
+        return outputs, self.model.critic(features).squeeze(-1)
 
 
 def _mlp(

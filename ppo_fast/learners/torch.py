@@ -18,7 +18,7 @@ from ppo_fast.distributions import Distribution
 from ppo_fast.envs.stepping import Stepper
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
 from ppo_fast.learners.divergence import as_divergence
-from ppo_fast.learners.networks import ActorCritic
+from ppo_fast.learners.networks import ActorCritic, PolicyNetwork
 from ppo_fast.learners.trust_region import TorchTrustRegion, marginal
 from ppo_fast.normalizers import ObsNormalizer
 from ppo_fast.rollout import Rollout
@@ -238,6 +238,10 @@ class TorchLearner:
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             first_line = str(error).splitlines()[0]
             raise ValueError(f"the state is not of this network: {first_line}") from None
+
+    def network(self) -> PolicyNetwork:
+        normalizer = self._normalizer
+        return PolicyNetwork(self.model, None if normalizer is None else normalizer.terms())
 
     def close(self) -> None:
         pass

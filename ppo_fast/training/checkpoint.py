@@ -4,6 +4,7 @@ A checkpoint is a torch file of tensors, numbers and strings. It is read with we
 opening a foreign file never runs code.
 """
 
+import math
 import os
 import zipfile
 from pathlib import Path
@@ -17,13 +18,13 @@ VERSION = 1
 KEYS = frozenset(
     {
         "config",
-        "obs_size",
+        "observations",
         "actions",
         "updates",
         "steps",
         "draws",
         "seconds",
-        "solved_early",
+        "ended_early",
         "learner",
         "algorithm",
         "rewards",
@@ -89,7 +90,18 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(
             f"{path} is a checkpoint of version {content.get('version')}; this is version {VERSION}"
         )
+    _bring_up_to_date(content)
     missing = KEYS - content.keys()
     if missing:
         raise ValueError(f"{path} is no ppo-fast checkpoint: it lacks {', '.join(sorted(missing))}")
     return content
+
+
+def _bring_up_to_date(content: dict[str, Any]) -> None:
+    """Names and forms that older checkpoints had."""
+    if "obs_size" in content:  # all observations were boxes
+        shape = content.get("obs_shape", [content["obs_size"]])
+        box = {"low": -math.inf, "high": math.inf, "shape": shape, "dtype": "float32"}
+        content["observations"] = box
+    if "solved_early" in content:
+        content["ended_early"] = content["solved_early"]

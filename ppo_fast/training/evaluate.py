@@ -12,13 +12,16 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo_fast.envs.make import make_single, original_id, reward_threshold
+from ppo_fast.config import TrainConfig
+from ppo_fast.envs.make import make_original, original_id, reward_threshold
 from ppo_fast.envs.specs import is_header
 from ppo_fast.training.policy import Policy
 from ppo_fast.training.torch_threads import torch_threads
 
 # Environments that play side by side; greedy results do not depend on it.
 _PARALLEL = 10
+# Steps after which an episode is cut: an environment may have no limit.
+LONGEST_EPISODE = 100_000
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,13 @@ class Evaluation:
         lengths: Steps of each episode [episodes].
         solved: Whether the mean return reaches the environment's reward_threshold; None if it has
             none.
+        cut: How many episodes had not ended after 100,000 steps, and were left there.
     """
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
     solved: bool | None
+    cut: int = 0
 
     @property
     def mean_return(self) -> float:
@@ -92,16 +97,18 @@ def _play(
     video_folder: Path | None,
     stop: threading.Event | None,
 ) -> Evaluation:
-    env_id = original_id(policy.config.env_id)
+    config = policy.config
+    env_id = original_id(config.env_id)
     seeds = np.random.SeedSequence([seed, 0x6576616C]).generate_state(episodes)
     returns = np.zeros(episodes)
     lengths = np.zeros(episodes, np.int64)
+    cut = 0
     envs = [
-        _make(env_id, video_folder if k == 0 else None) for k in range(min(_PARALLEL, episodes))
+        _make(config, video_folder if k == 0 else None) for k in range(min(_PARALLEL, episodes))
     ]
     try:
         playing: dict[int, int] = {}  # environment -> episode
-        obs: dict[int, NDArray[Any]] = {}
+        obs: dict[int, Any] = {}
         waiting = iter(range(episodes))
         for k, episode in zip(range(len(envs)), waiting, strict=False):
             playing[k] = episode
@@ -116,7 +123,9 @@ def _play(
                 returns[playing[k]] += float(reward)
                 lengths[playing[k]] += 1
                 if not (terminated or truncated):
-                    continue
+                    if lengths[playing[k]] < LONGEST_EPISODE:
+                        continue
+                    cut += 1
                 episode_or_none = next(waiting, None)
                 if episode_or_none is None:
                     del playing[k]
@@ -128,21 +137,21 @@ def _play(
             env.close()
     threshold = reward_threshold(env_id)
     solved = None if threshold is None else bool(returns.mean() >= threshold)
-    return Evaluation(returns, lengths, solved)
+    return Evaluation(returns, lengths, solved, cut)
 
 
-def _act(policy: Policy, env_id: str, obs: list[NDArray[Any]], deterministic: bool) -> NDArray[Any]:
+def _act(policy: Policy, env_id: str, obs: list[Any], deterministic: bool) -> NDArray[Any]:
     try:
-        rows = np.stack(obs).reshape(len(obs), -1).astype(np.float32)
+        rows = np.concatenate([policy.observations.row(each) for each in obs])
         return policy.choose(rows, deterministic=deterministic)
     except ValueError as error:
         raise ValueError(f"{env_id} cannot be played on: {error}") from None
 
 
-def _make(env_id: str, video_folder: Path | None) -> gymnasium.Env[Any, Any]:
+def _make(config: TrainConfig, video_folder: Path | None) -> gymnasium.Env[Any, Any]:
     if video_folder is None:
-        return make_single(env_id)
-    env = make_single(env_id, render_mode="rgb_array")
+        return make_original(config.env_id, **config.env_kwargs)
+    env = make_original(config.env_id, render_mode="rgb_array", **config.env_kwargs)
     return gymnasium.wrappers.RecordVideo(
         env,
         str(video_folder),

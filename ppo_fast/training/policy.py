@@ -1,17 +1,16 @@
 """Policy: a trained actor, ready to be asked for actions."""
 
-import math
 import os
 from dataclasses import replace
 from typing import Any
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from ppo_fast.actions import ActionLayout
 from ppo_fast.config import TrainConfig
 from ppo_fast.learners import Learner, make_learner
+from ppo_fast.observations import ObsLayout
 from ppo_fast.training.checkpoint import load_checkpoint
 
 
@@ -20,24 +19,25 @@ class Policy:
 
     Attributes:
         config: The settings of the run.
+        observations: How observations become rows of numbers.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         learner: Learner,
-        obs_shape: tuple[int, ...],
+        observations: ObsLayout,
         layout: ActionLayout,
     ) -> None:
         self.config = config
+        self.observations = observations
         self._learner = learner
-        self._obs_shape = obs_shape
         self._layout = layout
         self._calls = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = self._learner.state()
-        return _again, (self.config, state, self._obs_shape, self._layout, self._calls)
+        return _again, (self.config, state, self.observations, self._layout, self._calls)
 
     def predict(self, obs: Any, *, deterministic: bool = True) -> NDArray[Any]:
         """Choose actions.
@@ -45,7 +45,8 @@ class Policy:
         Parameters
         ----------
         obs
-            One observation or a batch [N, ...], in the environment's shape or flat.
+            One observation, as the environment gives it, or a batch, as its VectorEnv does: arrays
+            [N, ...], in the Dict or Tuple that the environment has. Boxes may be flat.
         deterministic
             Take the most probable action; else draw from the policy, reproducibly: the k-th call
             of a freshly loaded policy always draws the same.
@@ -58,29 +59,35 @@ class Policy:
         Raises
         ------
         ValueError
-            If the observations are not of the environment's size, or not finite.
+            If the observations are not of the environment's space, or not finite.
         FloatingPointError
             If the network gives no distribution for an observation: its training has diverged.
         """
-        given_obs = np.asarray(obs, np.float32)
-        size = math.prod(self._obs_shape)
-        forms = (self._obs_shape, (size,))
-        single = given_obs.shape in forms
-        if not single and not (given_obs.ndim > 0 and given_obs.shape[1:] in forms):
-            known = " or ".join(f"{x} or {_text(('N', *x))}" for x in dict.fromkeys(forms))
-            raise ValueError(f"predict: obs must have shape {known}, got {np.shape(obs)}")
-        actions = self.choose(given_obs.reshape(-1, size), deterministic=deterministic)
-        return actions[0] if single else actions
+        rows, is_single = self._rows("predict", obs)
+        actions = self.choose(rows, deterministic=deterministic)
+        return actions[0] if is_single else actions
+
+    def values(self, obs: Any) -> NDArray[np.float32]:
+        """What the critic expects of observations, as `predict` takes them: a number, or [N].
+
+        After normalize_rewards in units of scaled rewards. ValueError as `predict`.
+        """
+        rows, is_single = self._rows("values", obs)
+        values: NDArray[np.float32] = self._learner.values(rows)
+        return values[0] if is_single else values
+
+    def network(self) -> Any:
+        """The networks as a torch module, to export or to learn on with elsewhere.
+
+        A copy. It takes a tensor of rows [B, size], as `observations.read` makes them, and gives
+        what the distribution of actions is made of [B, K] and the values [B]; see
+        `ppo_fast.learners.networks.PolicyNetwork`.
+        """
+        return self._learner.network()
 
     def choose(self, rows: NDArray[np.float32], *, deterministic: bool) -> NDArray[Any]:
         """`predict` for flat observations [N, D]."""
-        finite = np.isfinite(rows)
-        if not finite.all():
-            row, column = np.argwhere(~finite)[0]
-            raise ValueError(
-                f"predict: obs must be finite, got {rows[row, column]} in row {row}, column "
-                f"{column}"
-            )
+        _require_finite("predict", rows)
         actions = np.empty((len(rows), *self._layout.shape), self._layout.dtype)
         logp = np.empty(len(rows), np.float32)
         self._learner.act(
@@ -94,6 +101,23 @@ class Policy:
             self._calls += 1
         given: NDArray[Any] = self._layout.to_env(actions)
         return given
+
+    def _rows(self, function: str, obs: Any) -> tuple[NDArray[np.float32], bool]:
+        try:
+            rows, is_single = self.observations.read(obs)
+        except ValueError as error:
+            raise ValueError(f"{function}: obs {error}") from None
+        _require_finite(function, rows)
+        return np.ascontiguousarray(rows), is_single
+
+
+def _require_finite(function: str, rows: NDArray[np.float32]) -> None:
+    finite = np.isfinite(rows)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"{function}: obs must be finite, got {rows[row, column]} in row {row}, column {column}"
+        )
 
 
 def load(folder: str | os.PathLike[str]) -> Policy:
@@ -114,43 +138,27 @@ def load(folder: str | os.PathLike[str]) -> Policy:
     content = load_checkpoint(folder)
     config = TrainConfig.from_json(content["config"])
     layout = ActionLayout.from_json(content["actions"])
-    obs_shape = tuple(content.get("obs_shape", [content["obs_size"]]))
-    return policy_of(config, content["learner"], obs_shape, layout)
+    observations = ObsLayout.from_json(content["observations"])
+    return policy_of(config, content["learner"], observations, layout)
 
 
 def policy_of(
-    config: TrainConfig, state: dict[str, Any], obs_shape: tuple[int, ...], layout: ActionLayout
+    config: TrainConfig, state: dict[str, Any], observations: ObsLayout, layout: ActionLayout
 ) -> Policy:
     """The policy of a learner's state, on the CPU wherever it was trained."""
-    learner = make_learner(replace(config, device="cpu"), math.prod(obs_shape), layout)
+    learner = make_learner(replace(config, device="cpu"), observations.size, layout)
     learner.load_state(state)
-    return Policy(config, learner, obs_shape, layout)
+    return Policy(config, learner, observations, layout)
 
 
 def _again(
     config: TrainConfig,
     state: dict[str, Any],
-    obs_shape: tuple[int, ...],
+    observations: ObsLayout,
     layout: ActionLayout,
     calls: int,
 ) -> Policy:
     """A policy that was pickled or copied."""
-    policy = policy_of(config, state, obs_shape, layout)
+    policy = policy_of(config, state, observations, layout)
     policy._calls = calls
     return policy
-
-
-def box_shape(env_id: str, obs_space: gymnasium.Space[Any]) -> tuple[int, ...]:
-    """The shape of an observation; ValueError for spaces that are not supported."""
-    if not isinstance(obs_space, gymnasium.spaces.Box):
-        raise ValueError(
-            f"{env_id} has observations in {obs_space}; only boxes can be trained on so far: "
-            "register it within gymnasium.wrappers.FlattenObservation (docs/envs.md)"
-        )
-    if 0 in obs_space.shape:
-        raise ValueError(f"{env_id} has observations without features, {obs_space}")
-    return tuple(map(int, obs_space.shape))
-
-
-def _text(shape: tuple[Any, ...]) -> str:
-    return f"({', '.join(map(str, shape))})"

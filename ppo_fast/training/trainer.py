@@ -1,6 +1,5 @@
 """train: collect, update, measure, save; and go on after an interruption."""
 
-import math
 import os
 import threading
 import time
@@ -22,6 +21,7 @@ from ppo_fast.envs import make_stepper
 from ppo_fast.extras import require, require_train
 from ppo_fast.learners import make_learner
 from ppo_fast.normalizers import RewardScaler
+from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import NotFinite, make_rollout
 from ppo_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from ppo_fast.training.evaluate import Evaluation, evaluate
@@ -34,7 +34,7 @@ from ppo_fast.training.metrics import (
 )
 from ppo_fast.training.output import say, shell_word
 from ppo_fast.training.plots import plot_learning_curve
-from ppo_fast.training.policy import Policy, box_shape, policy_of
+from ppo_fast.training.policy import Policy, policy_of
 from ppo_fast.training.progress import make_display
 from ppo_fast.training.run_folder import (
     create_run_folder,
@@ -111,8 +111,9 @@ def train(
     progress
         Show a progress bar (plain lines where standard output is no terminal).
     on_update
-        Called after every update with its row of metrics.csv. What it raises ends the run, after
-        saving if it is no KeyboardInterrupt.
+        Called after every update with its row of metrics.csv. False from it ends the run, which is
+        then finished as any other. What it raises ends the run, too, after saving if it is no
+        KeyboardInterrupt.
 
     Returns
     -------
@@ -159,7 +160,7 @@ def train(
             saved = TrainConfig.from_json(content["config"])
             config = replace(saved, out=folder, **changes)  # type: ignore[arg-type]
             if total_steps is not None:
-                config = _prolonged(config, content["steps"], content["solved_early"])
+                config = _prolonged(config, content["steps"], content["ended_early"])
         assert config is not None
         # Around the construction as well: the bits of the initial network depend on the threads.
         stack.enter_context(torch_threads(config.torch_threads))
@@ -179,14 +180,14 @@ def train(
             run.metrics.close()
 
 
-def _prolonged(config: TrainConfig, steps: int, solved_early: bool) -> TrainConfig:
+def _prolonged(config: TrainConfig, steps: int, ended_early: bool) -> TrainConfig:
     """The settings of a run that has so many steps, and shall have `total_steps`."""
     if config.total_steps <= steps:
         raise ValueError(
             f"train: total_steps must be more than the {steps:,} steps that {config.out} has, "
             f"got {config.total_steps}"
         )
-    return replace(config, target_return=None) if solved_early else config
+    return replace(config, target_return=None) if ended_early else config
 
 
 class _Run:
@@ -198,10 +199,12 @@ class _Run:
             config.env_id,
             config.num_envs,
             num_threads=config.num_threads,
+            vectorization=config.vectorization,
             device=config.device,
+            **config.env_kwargs,
         )
-        self.obs_shape = box_shape(config.env_id, self.stepper.single_observation_space)
-        obs_size = math.prod(self.obs_shape)
+        self.observations = ObsLayout.of(config.env_id, self.stepper.single_observation_space)
+        obs_size = self.observations.size
         self.layout = ActionLayout.of(
             config.env_id,
             self.stepper.single_action_space,
@@ -224,8 +227,15 @@ class _Run:
         self.draws = 0  # steps of each environment
         self.draws_before = 0
         self.seconds = 0.0
-        self.solved_early = False
-        self.note = ""
+        self.ended_early = False  # by target_return, or told to by on_update
+        self.notes: list[str] = []  # what the user should know before it starts
+        shape = self.stepper.single_observation_space.shape
+        if shape is not None and len(shape) == 3:
+            self.notes.append(
+                f"{config.env_id} shows pictures, {shape}; the networks here are fully connected "
+                f"and see each as a row of {obs_size:,} numbers: shrink them by wrappers, or "
+                "expect little"
+            )
         self.metrics: MetricsWriter
 
     def refuse_continuous(self) -> None:
@@ -259,7 +269,7 @@ class _Run:
         run.steps = content["steps"]
         run.draws = content["draws"]
         run.seconds = content["seconds"]
-        run.solved_early = content["solved_early"] and config.target_return is not None
+        run.ended_early = content["ended_early"] and not is_longer
         if run.is_over and is_finished(folder):
             raise ValueError(
                 f"{folder} has finished its {run.steps:,} steps; to go on, give it more total_steps"
@@ -285,12 +295,13 @@ class _Run:
 
     @property
     def is_over(self) -> bool:
-        return self.solved_early or self.steps >= self.config.total_steps
+        return self.ended_early or self.steps >= self.config.total_steps
 
     def reset_envs(self) -> None:
         """Start all episodes, from seeds of (seed, updates so far)."""
         sequence = np.random.SeedSequence([self.config.seed, self.updates])
-        seeds = sequence.generate_state(self.config.num_envs, np.uint64).tolist()
+        # Of 32 bits, as many environments take no more.
+        seeds = sequence.generate_state(self.config.num_envs).tolist()
         obs, _ = self.stepper.reset(seed=seeds)
         self.rollout.start(obs)
         self.episodes.restart()
@@ -309,16 +320,17 @@ class _Run:
         except ValueError as error:
             why = f"cannot be restored ({error})"
         self.reset_envs()
-        self.note = f"the state of {self.config.env_id} {why}: its episodes start anew"
+        self.notes.append(f"the state of {self.config.env_id} {why}: its episodes start anew")
 
     def train(
         self, progress: bool, on_update: Callable[[Row], object] | None, stop: threading.Event
     ) -> None:
         """Updates until the run is over; raises Interrupted on a signal."""
-        if progress and self.note:
-            say(self.note)
-        elif self.note:
-            warnings.warn(self.note, stacklevel=3)
+        for note in self.notes:
+            if progress:
+                say(note)
+            else:
+                warnings.warn(note, stacklevel=3)
         if progress and self.learner.why_torch is not None:
             say(f"trains on torch, not on the native engine: {self.learner.why_torch}")
         display = make_display(self.config, progress)
@@ -340,10 +352,11 @@ class _Run:
                 display.update(row)
                 if on_update is not None:
                     try:
-                        on_update(row)
+                        told_to_end = on_update(row) is False
                     except (Exception, SystemExit):
                         self.save()
                         raise
+                    self.ended_early |= told_to_end
                 if stop.is_set() and not self.is_over:
                     self.save()
                     self.plot()
@@ -368,7 +381,7 @@ class _Run:
         self.updates += 1
         self.steps += self.rollout.num_samples
         mean_return = self.episodes.mean_return
-        self.solved_early = (
+        self.ended_early = (
             config.target_return is not None
             and self.episodes.is_full
             and mean_return >= config.target_return
@@ -499,14 +512,13 @@ class _Run:
             self.out,
             {
                 "config": self.config.to_json(),
-                "obs_size": math.prod(self.obs_shape),
-                "obs_shape": list(self.obs_shape),
+                "observations": self.observations.to_json(),
                 "actions": self.layout.to_json(),
                 "updates": self.updates,
                 "steps": self.steps,
                 "draws": self.draws,
                 "seconds": self.seconds,
-                "solved_early": self.solved_early,
+                "ended_early": self.ended_early,
                 "learner": self.learner.state(),
                 "algorithm": self.algorithm.state(),
                 "rewards": None if self.rewards is None else self.rewards.state(),
@@ -531,7 +543,7 @@ class _Run:
             raise KeyboardInterrupt
         rows = self.metrics.rows
         self.plot()
-        policy = policy_of(self.config, self.learner.state(), self.obs_shape, self.layout)
+        policy = policy_of(self.config, self.learner.state(), self.observations, self.layout)
         evaluation = None
         episodes = self.config.eval_episodes
         if episodes > 0:
