@@ -3,6 +3,7 @@
 The loops are written from what each library says and does, element by element, in float64.
 """
 
+import inspect
 import logging
 import math
 import re
@@ -15,7 +16,9 @@ import pytest
 
 pytest.importorskip("torch")
 import torch
+from advantage_torch_cases import as_tuple
 
+import ppo_fast.cuda
 from ppo_fast import integrations
 from ppo_fast.integrations import (
     nemo_rl,
@@ -436,6 +439,66 @@ def test_pufferlib(shape, ratios, rho_clip, c_clip):
                 carried += min(weight, rho_clip) * error
                 expected[b, t] = carried
         check(result, expected)
+
+
+# On a GPU, or on the CPU in its place (conftest.py: `device`)
+
+
+def calls_of_all_functions():
+    """Name -> a function that takes tensors, and its arguments."""
+    rewards, values, mask = tokens((3, 40))
+    lams = torch.linspace(0.5, 1.0, 3, dtype=torch.float64)
+    valids, factors = ~flags(3, 41, share=0.2), (0.9, 0.8)
+    episodes = (rewards, flags(3, 40, share=0.1), normal(3, 41, seed=3))
+    games = (normal(40, 3, 2), normal(40, 3, 2, seed=1), flags(40, 3).float())
+    last = (normal(3, 2, seed=2), flags(3).float())
+    logps = {"target_action_log_probs": rewards, "behaviour_action_log_probs": values}
+    logps |= {"rewards": normal(3, 40, seed=4), "values": normal(3, 40, seed=5)}
+    logps |= {"discounts": 0.9 * mask.float(), "bootstrap_values": normal(40)}
+    return {
+        "verl": (verl.compute_gae_advantage_return, (rewards, values, mask, *factors)),
+        "openrlhf": (openrlhf.get_advantages_and_returns, (values, rewards, mask, *factors)),
+        "openrlhf-all": (openrlhf.get_advantages_and_returns, (values, rewards, None, *factors)),
+        "openrlhf-returns": (openrlhf.get_cumulative_returns, (rewards.bfloat16(), mask, 0.9)),
+        "nemo_rl": (nemo_rl.compute_gae, (rewards, values, mask, *factors)),
+        "nemo_rl-each": (nemo_rl.compute_gae, (rewards, values, mask, 0.9, lams)),
+        "trl": (trl.compute_gae, (rewards, values.bfloat16(), mask == 0, *factors)),
+        "rl_games": (rl_games.compute_gae, (*games, *last, *factors)),
+        "sample_factory": (sample_factory.gae_advantages, (*episodes, valids, *factors)),
+        "sample_factory-all": (
+            sample_factory.gae_advantages,
+            (*episodes, torch.ones_like(valids), *factors),
+        ),
+        "pufferlib": (
+            pufferlib.compute_puff_advantage,
+            (values, rewards, mask.float(), values.exp(), torch.zeros(3, 40), *factors, 1.0, 1.0),
+        ),
+        "rllib": (rllib.vtrace_torch, logps),
+    }
+
+
+CALLS = calls_of_all_functions()
+
+
+def copied_to(device, x):
+    return x.to(device, copy=True) if isinstance(x, torch.Tensor) else x
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_tensors_on_a_gpu_stay_there(name, device, on_cpu, monkeypatch):
+    function, arguments = CALLS[name]
+    if not isinstance(arguments, dict):
+        names = inspect.signature(function).parameters
+        arguments = dict(zip(names, arguments, strict=True))
+    expected = on_cpu(lambda: function(**arguments))
+    used, kernels = [], ppo_fast.cuda.kernels
+    monkeypatch.setattr(ppo_fast.cuda, "kernels", lambda what: used.append(what) or kernels(what))
+    results = function(**{key: copied_to(device, x) for key, x in arguments.items()})
+    assert used
+    for ours, other in zip(*map(as_tuple, (results, expected)), strict=True):
+        assert ours.device.type == device
+        assert ours.dtype == other.dtype
+        torch.testing.assert_close(ours.cpu(), other, **CLOSE)
 
 
 # Patching

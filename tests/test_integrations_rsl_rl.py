@@ -1,6 +1,7 @@
 """rsl_rl trains to the same bits with our PPO as with its own."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,6 +129,22 @@ def test_training_has_the_same_bits(changes, calls):
     assert calls == [(NUM_STEPS, NUM_ENVS, 1)] * ITERATIONS
 
 
+class Critic:
+    """One without a memory, whose values are known."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def get_hidden_state(self):
+        return None
+
+    def reset(self, hidden_state):
+        assert hidden_state is None
+
+    def __call__(self, obs):
+        return self.values
+
+
 def test_training_depends_on_the_advantages():
     parameters = train(algorithm={"lam": 0.95}), train(algorithm={"lam": 0.9499})
     assert not torch.equal(parameters[0][0], parameters[1][0])
@@ -172,4 +189,34 @@ def test_storage_has_the_same_bits(gamma, lam, per_mini_batch, calls):
             compute_returns(algorithm, obs)
             results.append((storage.returns, storage.advantages))
     assert_same_bits(results[1], results[0])
+    assert calls == [shape]
+
+
+@pytest.mark.parametrize("per_mini_batch", [False, True])
+def test_a_storage_on_a_gpu_has_the_same_bits(per_mini_batch, device, calls):
+    shape = (NUM_STEPS, NUM_ENVS, 1)
+    results = []
+    for compute_returns, place in ((PPO.compute_returns, "cpu"), (FastPPO.compute_returns, device)):
+        generator = torch.Generator().manual_seed(0)
+        rewards, values = (torch.randn(shape, generator=generator) for _ in range(2))
+        dones = (torch.rand(shape, generator=generator) < 0.2).byte()
+        storage = SimpleNamespace(
+            rewards=rewards.to(place),
+            values=values.to(place),
+            dones=dones.to(place),
+            returns=torch.empty(shape, device=place),
+            num_transitions_per_env=NUM_STEPS,
+        )
+        algorithm = SimpleNamespace(
+            critic=Critic(torch.randn((NUM_ENVS, 1), generator=generator).to(place)),
+            storage=storage,
+            gamma=0.99,
+            lam=0.95,
+            normalize_advantage_per_mini_batch=per_mini_batch,
+        )
+        compute_returns(algorithm, None)
+        assert storage.advantages.device.type == place
+        results.append((storage.returns.cpu(), storage.advantages.cpu()))
+    assert torch.equal(results[1][0], results[0][0])
+    torch.testing.assert_close(results[1][1], results[0][1])
     assert calls == [shape]

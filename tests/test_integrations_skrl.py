@@ -97,6 +97,16 @@ def test_function_is_exact_in_float64(calls):
     assert len(calls) == 2
 
 
+def test_tensors_on_a_gpu_stay_there(device, on_cpu, calls):
+    case = random_case((100, 5, 1))
+    expected = on_cpu(lambda: ours.compute_gae(**case, time_limit_bootstrap=True))
+    moved = {name: x.to(device) for name, x in case.items()}
+    result = ours.compute_gae(**moved, time_limit_bootstrap=True)
+    assert all(x.device.type == device for x in result)
+    torch.testing.assert_close([x.cpu() for x in result], list(expected), **TOLERANCE)
+    assert len(calls) == 2
+
+
 def test_truncation_matters_only_with_bootstrap():
     case = random_case((100, 5, 1))
     with_it, without = (

@@ -36,7 +36,8 @@ def compute_gae(
     gae_gamma
         In [0, 1].
     gae_lambda
-        In [0, 1]: one number, or [B], one for each sequence (VAPO).
+        In [0, 1]: one number, or [B], one for each sequence (VAPO), which are not checked on a CUDA
+        device.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def compute_gae(
     Raises
     ------
     ValueError
-        For a wrong shape, a tensor off the CPU or a factor outside [0, 1].
+        For a wrong shape, tensors on several devices or a factor outside [0, 1].
     """
     if isinstance(gae_lambda, Tensor):
         gae_lambda = gae_lambda.double() if values.dtype.itemsize == 8 else gae_lambda.float()

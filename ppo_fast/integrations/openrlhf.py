@@ -46,7 +46,7 @@ def get_advantages_and_returns(
     Raises
     ------
     ValueError
-        For a wrong shape, a tensor off the CPU or a factor outside [0, 1].
+        For a wrong shape, tensors on several devices or a factor outside [0, 1].
     """
     everywhere = torch.ones_like(rewards, dtype=torch.bool)
     mask = everywhere if action_mask is None else action_mask != 0

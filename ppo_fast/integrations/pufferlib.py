@@ -54,7 +54,7 @@ def compute_puff_advantage(
     Raises
     ------
     ValueError
-        For a wrong shape, a tensor off the CPU or a factor outside [0, 1].
+        For a wrong shape, tensors on several devices or a factor outside [0, 1].
     """
     # Values of 0 make vs the trace itself: adding V and taking it off again would cost digits.
     advantages[:, :-1] = vtrace(

@@ -47,7 +47,7 @@ def compute_gae(
     Raises
     ------
     ValueError
-        For a wrong shape, a tensor off the CPU or a factor outside [0, 1].
+        For a wrong shape, tensors on several devices or a factor outside [0, 1].
     """
     shape = mb_rewards.shape
     advantages: Tensor = gae(

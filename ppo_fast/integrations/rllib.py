@@ -3,7 +3,8 @@
     ppo_fast.integrations.patch("rllib")
 
 in each Learner process, e.g. in `build` of the class in `config.training(learner_class=...)`. PPO's
-connector takes value targets from here, IMPALA and APPO V-trace.
+connector takes value targets from here, which are NumPy arrays and so the CPU's; IMPALA and APPO
+take V-trace, of tensors where they are.
 """
 
 from collections.abc import Sequence
@@ -124,6 +125,8 @@ def vtrace_torch(
 ) -> tuple[Tensor, Tensor]:
     """V-trace targets and policy-gradient advantages; nothing is differentiated.
 
+    On a CUDA device it is waited for, to know gamma.
+
     Parameters
     ----------
     target_action_log_probs, behaviour_action_log_probs, rewards, values
@@ -143,7 +146,7 @@ def vtrace_torch(
     Raises
     ------
     ValueError
-        For discounts of several values besides 0, a wrong shape or a tensor off the CPU.
+        For discounts of several values besides 0, a wrong shape or tensors on several devices.
     """
     discounts = discounts.detach()
     gamma = float(discounts.max()) if discounts.numel() else 0.0

@@ -21,7 +21,7 @@ from ppo_fast.integrations.patching import Target
 
 
 class FastPPO(PPO):
-    """`rsl_rl.algorithms.PPO`, with fast returns. A storage on the CPU is needed."""
+    """`rsl_rl.algorithms.PPO`, with fast returns, computed on the device of the storage."""
 
     def compute_returns(self, obs: Any) -> None:
         """Write `storage.returns` and `storage.advantages`, [T, N, 1] float32, after a rollout.
@@ -34,7 +34,7 @@ class FastPPO(PPO):
         Raises
         ------
         ValueError
-            For a storage that is not on the CPU, or `gamma` or `lam` outside [0, 1].
+            For `gamma` or `lam` outside [0, 1].
         """
         hidden_state = self.critic.get_hidden_state()
         last_values = self.critic(obs).detach()

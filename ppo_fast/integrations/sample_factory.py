@@ -27,6 +27,7 @@ def gae_advantages(
         A_t     = delta_t + (1 - done_t) c_t A_{t+1},   c_t = gamma lam if valid_t, 1 otherwise
 
     All ends are terminal: the learner has added gamma V_t to the reward of a step that timed out.
+    On a CUDA device it is waited for once, to know whether all steps are valid.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def gae_advantages(
     Raises
     ------
     ValueError
-        For a wrong shape, a tensor off the CPU or a factor outside [0, 1].
+        For a wrong shape, tensors on several devices or a factor outside [0, 1].
     """
     if bool((valids != 0).all()):
         advantages: Tensor = gae(

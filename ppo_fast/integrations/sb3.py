@@ -5,8 +5,9 @@ Pass a class to the algorithm,
     PPO("MlpPolicy", env, rollout_buffer_class=FastRolloutBuffer)
 
 (`FastDictRolloutBuffer` for dictionary observations), or `ppo_fast.integrations.patch("sb3")` for
-every rollout buffer of the process. Bits are those of stable-baselines3. Buffers for sb3-contrib
-are in sb3_contrib.py.
+every rollout buffer of the process. Bits are those of stable-baselines3. Its buffers are NumPy
+arrays, so this is the CPU's work wherever the networks are. Buffers for sb3-contrib are in
+sb3_contrib.py.
 """
 
 # mypy: disallow_subclassing_any=False
@@ -46,7 +47,8 @@ class FastAdvantages:
         Parameters
         ----------
         last_values
-            [n_envs] or [n_envs, 1], on any device: V of the observation after the last step.
+            [n_envs] or [n_envs, 1], on any device, from which it is copied to the CPU: V of the
+            observation after the last step.
         dones
             [n_envs]: whether the last step ended an episode.
 

@@ -70,7 +70,7 @@ def compute_gae(
     TypeError
         For both or neither of `last_values` and `next_values`.
     ValueError
-        For a wrong shape, a tensor off the CPU or a factor outside [0, 1].
+        For a wrong shape, tensors on several devices or a factor outside [0, 1].
     """
     if (last_values is None) == (next_values is None):
         raise TypeError(

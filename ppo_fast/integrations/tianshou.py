@@ -3,7 +3,8 @@
     ppo_fast.integrations.patch("tianshou")
 
 serves every algorithm of the process that estimates advantages or episodic returns: Reinforce, A2C,
-PPO, NPG, TRPO, GAIL, CQL.
+PPO, NPG, TRPO, GAIL, CQL. Tianshou makes NumPy arrays of the values first, so this is the CPU's
+work wherever the networks are.
 
 For finite numbers bits are those of Tianshou, but for the sign of a zero, if `gamma` and
 `gae_lambda` are Python floats; with others it may compute in float32 where we compute in float64.

@@ -38,8 +38,8 @@ def compute_gae(
     Raises
     ------
     ValueError
-        For a wrong shape, a tensor off the CPU, a factor outside [0, 1] or fewer than two tokens
-        that are not padding.
+        For a wrong shape, tensors on several devices, a factor outside [0, 1] or fewer than two
+        tokens that are not padding.
     """
     advantages, returns = gae(
         rewards,

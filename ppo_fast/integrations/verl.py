@@ -45,8 +45,8 @@ def compute_gae_advantage_return(
     Raises
     ------
     ValueError
-        For a wrong shape, a tensor off the CPU, a factor outside [0, 1] or a mask with fewer than
-        two tokens.
+        For a wrong shape, tensors on several devices, a factor outside [0, 1] or a mask with fewer
+        than two tokens.
     """
     mask = response_mask != 0
     advantages, returns = token_gae(

@@ -7,6 +7,8 @@ from torch import Tensor
 def whiten(x: Tensor, mask: Tensor) -> Tensor:
     """(x - mean) / sqrt(var + 1e-8) over the tokens that count, var with Bessel's correction.
 
+    On a CUDA device it is waited for, to know how many these are.
+
     Parameters
     ----------
     x
