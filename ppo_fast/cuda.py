@@ -71,6 +71,18 @@ def holds(tensor: Any) -> bool:
     return bool(tensor.is_cuda)
 
 
+def can_read(tensor: Any) -> bool:
+    """Whether a torch tensor is where kernels read it: on the CPU, or a CUDA device to be used."""
+    return _usable()[0] is not None if holds(tensor) else bool(tensor.is_cpu)
+
+
+def is_captured() -> bool:
+    """Whether work on the current stream goes into a CUDA graph, so that nobody can wait for it."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
 def is_named(device: Any) -> bool:
     """Whether an argument names a CUDA device: `"cuda"`, or `"cuda:1"`."""
     return isinstance(device, str) and device.partition(":")[0] == "cuda"

@@ -85,7 +85,7 @@ def device(request, monkeypatch):
             pytest.skip(reason)
         return "cuda"
     module = request.getfixturevalue("emulated")
-    monkeypatch.setattr(ppo_fast.cuda, "kernels", lambda what: module)
+    monkeypatch.setattr(ppo_fast.cuda, "_usable", lambda: (module, ""))
     monkeypatch.setattr(ppo_fast.cuda, "holds", lambda tensor: True)
     return "cpu"
 

@@ -13,6 +13,7 @@ from torchrl.modules import OneHotCategorical
 from torchrl.objectives import ClipPPOLoss, ValueEstimators
 from torchrl.objectives.value import GAE, advantages, functional
 
+import ppo_fast.cuda
 from ppo_fast import integrations
 from ppo_fast.integrations import torchrl as ours
 from ppo_fast.integrations.torchrl import FastGAE
@@ -182,10 +183,52 @@ def test_what_has_no_kernel_is_left_to_torchrl(change, calls):
     assert not calls
 
 
+@pytest.mark.parametrize("name", [LOOP.__name__, VECTORIZED.__name__])
+def test_tensors_on_a_gpu_have_the_same_bits(name, device, calls):
+    for turn in (False, True):
+        case = [x.transpose(0, 1) if turn else x for x in random_case((40, 30, 1))]
+        moved = [x.to(device) for x in case]
+        for factors in ((0.99, 0.95), (torch.tensor(0.99), torch.tensor(0.95))):
+            expected = LOOP(*factors, *case)
+            factors = (x.to(device) if isinstance(x, torch.Tensor) else x for x in factors)
+            result = getattr(ours, name)(*factors, *moved)
+            assert all(x.device.type == device for x in result)
+            assert_same_bits([x.cpu() for x in result], expected)
+    assert len(calls) == 4
+
+
+def test_a_gpu_without_kernels_is_left_to_torchrl(calls, monkeypatch):
+    monkeypatch.setattr(ppo_fast.cuda, "holds", lambda tensor: True)
+    monkeypatch.setattr(ppo_fast.cuda, "_usable", lambda: (None, "cannot be used here"))
+    case = random_case((4, 20, 1))
+    for name in (LOOP.__name__, VECTORIZED.__name__):
+        expected = getattr(functional, name)(0.99, 0.95, *case)
+        assert_same_bits(getattr(ours, name)(0.99, 0.95, *case), expected)
+    assert not calls
+
+
+def test_capture_is_left_to_torchrl_where_it_would_wait(device, calls, monkeypatch):
+    monkeypatch.setattr(ppo_fast.cuda, "is_captured", lambda: True)
+    case = [x.to(device) for x in random_case((4, 20, 1))]
+    on_device = torch.tensor([0.99, 0.95], device=device).unbind()
+    for factors, count in ((on_device, 0), ((0.99, 0.95), 1)):
+        result = ours.generalized_advantage_estimate(*factors, *case)
+        torch.testing.assert_close(result, LOOP(*factors, *case))
+        assert len(calls) == count
+
+
+def test_other_devices_are_left_to_torchrl(calls):
+    case = [x.to("meta") for x in random_case((4, 20, 1))]
+    result = ours.generalized_advantage_estimate(0.99, 0.95, *case)
+    assert all(x.is_meta and x.shape == (4, 20, 1) for x in result)
+    assert not calls
+
+
 def test_errors_are_torchrls():
     value, next_value, reward, done, terminated = random_case((4, 20, 1))
     for time_dim, arrays in (
         (-2, (value, next_value[1:], reward, done, terminated)),
+        (-2, (value, next_value.to("meta"), reward, done, terminated)),
         (-4, (value, next_value, reward, done, terminated)),
         (-2, (value[0, :, 0], next_value[0, :, 0], reward[0, :, 0], done[0, :, 0])),
     ):
@@ -261,6 +304,18 @@ def test_module_takes_plain_tensors(calls):
     )
     assert_same_bits(mine[:2], theirs[:2])
     assert len(calls) == 1
+
+
+def test_module_on_a_gpu(device, calls):
+    # GAE moves its own gamma and lmbda to the device of the data.
+    outputs = []
+    for kind, place in ((GAE, "cpu"), (FastGAE, device)):
+        data = batch().to(place)
+        kind(gamma=0.99, lmbda=0.95, value_network=critic().to(place))(data)
+        outputs.append([data["advantage"].cpu(), data["value_target"].cpu()])
+        assert data["advantage"].device.type == place
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-4)
+    assert calls == [(20, 4)]
 
 
 def test_module_with_n_step_returns_is_torchrls(calls):

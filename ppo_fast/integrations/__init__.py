@@ -7,7 +7,7 @@ what to write for which library.
 
 Tensors stay where they are, on the CPU or a CUDA device, and results come out there. Those on a
 CUDA device are a RuntimeError where the kernels for it cannot be used (docs/cuda.md), those on
-others a ValueError; only TorchRL's go on to TorchRL then. Where a library has NumPy arrays
+others a ValueError; TorchRL's go on to its own code then. Where a library has NumPy arrays
 (stable-baselines3, Tianshou, RLlib's value targets), the CPU computes.
 
 Nothing here is imported, and no library touched, until it is asked for.

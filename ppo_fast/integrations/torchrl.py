@@ -8,9 +8,10 @@ losses that make their estimator themselves.
 TorchRL's arrays are [*batch, time, *feature]. `done` cuts the trace and `terminated` makes the next
 value 0, so that a truncated step keeps it; every terminated step is done. What ppo_fast has no
 kernel for goes on to TorchRL's own function: gradients, a gamma or lambda per step (n-step
-returns), tensors off the CPU or of one axis, mixed or half precision, flags that are not bool,
-`torch.compile`. float32 results are those of TorchRL's loop, bit for bit if gamma and lmbda are
-both numbers or both float32 tensors.
+returns), tensors of one axis or where no kernel reads them (docs/cuda.md), mixed or half precision,
+flags that are not bool, `torch.compile`. float32 results are those of TorchRL's loop, bit for bit
+if gamma and lmbda are both numbers or both float32 tensors. As tensors on a CUDA device these are
+waited for, which the capture of a CUDA graph does not allow: it is TorchRL's own, too.
 """
 
 # mypy: disallow_subclassing_any=False
@@ -27,6 +28,7 @@ from torchrl.objectives.value import GAE, advantages
 from torchrl.objectives.value.functional import generalized_advantage_estimate as _loop
 from torchrl.objectives.value.functional import vec_generalized_advantage_estimate as _vectorized
 
+from ppo_fast import cuda
 from ppo_fast.advantage import gae
 from ppo_fast.integrations.patching import Target
 
@@ -140,7 +142,9 @@ def _has_kernel(
         not torch.compiler.is_compiling()
         and first.ndim > 1
         and all(factor.numel() == 1 for factor in factors)
-        and all(array.shape == first.shape and array.is_cpu for array in numbers + flags)
+        and not (any(cuda.holds(factor) for factor in factors) and cuda.is_captured())
+        and cuda.can_read(first)
+        and all(x.shape == first.shape and x.device == first.device for x in numbers + flags)
         and all(array.dtype == first.dtype for array in numbers)
         and first.dtype in (torch.float32, torch.float64)
         and all(flag.dtype == torch.bool for flag in flags)
