@@ -59,7 +59,15 @@ _FLAGS = frozenset(
 _NUMBERS_ONLY = frozenset(_PLAIN) - {"on_truncation", "masked"}
 _NUMBERS = (frozenset(_TENSORS) | _NUMBER_OR_TENSOR) - _FLAGS - {"cu_seqlens"}
 _PAIRS = frozenset({"gae", "vtrace", "token_gae"})
-_WITH_OUT = frozenset(name for name, parameters in PARAMETERS.items() if "out" in parameters)
+
+
+def _places(argument: str) -> dict[str, int]:
+    """Where each function that has it has an argument."""
+    return {name: names.index(argument) for name, names in PARAMETERS.items() if argument in names}
+
+
+_OUT = _places("out")
+_TIME_AXIS = _places("time_axis")
 
 
 def call(function: str, arguments: tuple[Any, ...]) -> Any:
@@ -71,7 +79,7 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
         try:
             if not on_gpu:
                 return _eagerly(function, arguments, arguments)
-            if function in _WITH_OUT:
+            if function in _OUT:
                 return _noted(function, arguments, run_on_gpu(function, arguments, new_out))
         except (TypeError, RuntimeError):  # to be converted, or a mistake: look closer
             pass
@@ -109,7 +117,8 @@ def _eagerly(function: str, arguments: tuple[Any, ...], given: tuple[Any, ...]) 
         else:
             raise TypeError(kind)
     results = FUNCTIONS[function](*converted)
-    if function in _WITH_OUT and given[-2] is not None:
+    place = _OUT.get(function)
+    if place is not None and given[place] is not None:
         return _noted(function, given, results)
     if isinstance(results, tuple):
         return from_numpy(results[0]), from_numpy(results[1])
@@ -118,7 +127,7 @@ def _eagerly(function: str, arguments: tuple[Any, ...], given: tuple[Any, ...]) 
 
 def _noted(function: str, arguments: tuple[Any, ...], results: Any) -> Any:
     """The results, or the tensors that were given for them, as ones that have changed."""
-    out = arguments[-2] if function in _WITH_OUT else None
+    out = arguments[_OUT[function]] if function in _OUT else None
     if out is None:
         return results
     note_written(*out) if isinstance(out, tuple) else note_written(out)
@@ -268,7 +277,7 @@ def _kernel(function: str) -> Callable[..., Any]:
 
 def _fake(function: str) -> Callable[..., Any]:
     def fake(*flat: Any) -> Any:
-        if function not in _WITH_OUT:
+        if function not in _OUT:
             return _like_first(flat[0], function == "valid_rows")
         return new_out(function, _arguments(function, flat))
 
@@ -277,7 +286,8 @@ def _fake(function: str) -> Callable[..., Any]:
 
 def new_out(function: str, arguments: tuple[Any, ...]) -> Any:
     """Results to be written, in the layout of the rewards: a tensor or a pair."""
-    time_axis = 1 if function == "token_gae" else arguments[-3]
+    # Sequences of tokens are rows.
+    time_axis = arguments[_TIME_AXIS[function]] if function in _TIME_AXIS else 1
     result = _empty_result(arguments[0], time_axis)
     return (result, torch.empty_like(result)) if function in _PAIRS else result
 
