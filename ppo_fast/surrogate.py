@@ -283,18 +283,18 @@ def ppo_loss(
         old_values,
         weights,
         mask,
-        (
-            "importance" if clip_range is None else "clipped",
-            clip_range,
-            clip_range_high,
-            dual_clip,
-            clip_range_values,
-            kl_coef,
-            kl_hinge,
-            kl_hinge_from,
-            entropy_coef,
-            value_coef,
-            normalize_advantages,
+        loss_settings(
+            objective="importance" if clip_range is None else "clipped",
+            clip_range=clip_range,
+            clip_range_high=clip_range_high,
+            dual_clip=dual_clip,
+            clip_range_values=clip_range_values,
+            kl_coef=kl_coef,
+            kl_hinge=kl_hinge,
+            kl_hinge_from=kl_hinge_from,
+            entropy_coef=entropy_coef,
+            value_coef=value_coef,
+            normalize_advantages=normalize_advantages,
         ),
     )
     return loss, _named(row, () if old_dist is not None else _KL)
@@ -351,23 +351,23 @@ def fused_loss(
         old_values,
         weights,
         mask,
-        (
-            objective,
-            clip_range,
-            clip_range_high,
-            dual_clip,
-            clip_range_values,
-            kl_coef,
-            kl_hinge,
-            kl_hinge_from,
-            entropy_coef,
-            value_coef,
-            normalize_advantages,
+        loss_settings(
+            objective=objective,
+            clip_range=clip_range,
+            clip_range_high=clip_range_high,
+            dual_clip=dual_clip,
+            clip_range_values=clip_range_values,
+            kl_coef=kl_coef,
+            kl_hinge=kl_hinge,
+            kl_hinge_from=kl_hinge_from,
+            entropy_coef=entropy_coef,
+            value_coef=value_coef,
+            normalize_advantages=normalize_advantages,
         ),
     )
 
 
-# Settings of a loss in the order of `_core.loss`, as `loss_settings` makes them.
+# Settings of a loss in the order of `_core.loss`, which `loss_settings` alone knows.
 _Settings = tuple[Any, ...]
 
 

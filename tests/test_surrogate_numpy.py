@@ -10,7 +10,7 @@ import pytest
 import ppo_fast
 from ppo_fast import _core, reference
 from ppo_fast.distributions import Categorical
-from ppo_fast.surrogate import LOSS_ARRAYS, STATS
+from ppo_fast.surrogate import LOSS_ARRAYS, LOSS_SETTINGS, STATS, loss_settings
 
 COLUMNS = ["actions", "old_logp", "advantages", "values", "returns"]
 COEFS = {"clip_range": 0.2, "entropy_coef": 0.01, "value_coef": 0.5}
@@ -399,6 +399,10 @@ def test_type_errors(name, value, message):
 def test_value_errors(name, value, message):
     with pytest.raises(ValueError, match=f"^ppo_loss: {name} {message}"):
         loss_of(random_batch(34, 4, 3) | {name: value})
+
+
+def test_settings_stand_in_the_order_of_their_names():
+    assert loss_settings(**{name: name for name in reversed(LOSS_SETTINGS)}) == LOSS_SETTINGS
 
 
 @pytest.mark.parametrize("clip_range", [0.0, -0.2, math.nan])
