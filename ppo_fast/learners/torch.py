@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
-from weakref import WeakMethod
 
 import numpy as np
 import torch
@@ -57,9 +56,6 @@ class TorchLearner:
         self._optimizer = torch.optim.Adam(
             [self._flat], lr=config.learning_rate, eps=1e-5, fused=True
         )
-        # Whoever loads it gets other tensors. It does not keep its learner alive.
-        link = WeakMethod(self._link)
-        self._optimizer.register_load_state_dict_post_hook(lambda _: (link() or _nothing)())
 
     def play(self, rollout: Rollout, stepper: Stepper, *, first_step: int) -> bool:
         return False
@@ -233,6 +229,7 @@ class TorchLearner:
         try:
             self.model.load_state_dict(state["model"])
             self._optimizer.load_state_dict(state["optimizer"])
+            self._link()
             if self._normalizer is not None:
                 self._normalizer.load_state(state["obs_moments"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -311,10 +308,6 @@ class TorchLearner:
             # torch.nn.utils.clip_grad_norm_, on one tensor.
             self._flat.grad.mul_(torch.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
         self._optimizer.step()
-
-
-def _nothing() -> None:
-    pass
 
 
 def require_finite_loss(row: NDArray[np.float64]) -> None:
