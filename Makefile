@@ -33,7 +33,7 @@ format: $(VENV)/dev.stamp  ## format all sources
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
-bench: $(VENV)/bench.stamp  ## throughput beside the peers
+bench: $(VENV)/bench.stamp  ## throughput beside the peers, into benchmarks/results
 	$(BIN)/python benchmarks/bench_advantage.py
 	$(BIN)/python benchmarks/bench_envs.py
 	$(BIN)/python benchmarks/bench_surrogate.py
@@ -68,7 +68,7 @@ $(VENV)/%.stamp: $(NATIVE) | $(BIN)/python
 EXTRAS_train := train
 EXTRAS_test := train,video,mujoco,test,peers
 EXTRAS_dev := train,test,dev
-EXTRAS_bench := train,bench,peers
+EXTRAS_bench := train,mujoco,bench,peers
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "ppo-fast needs Python 3.11 or newer" >&2; exit 1; }

@@ -70,5 +70,5 @@ for tool in ${tools[@]+"${tools[@]}"}; do
 done
 [ ${#tools[@]} -gt 0 ] || say "compute-sanitizer: not found"
 
-"$python" benchmarks/bench_cuda.py --seconds "${BENCH_SECONDS:-0.5}" --checks "$checks" --out "$results/cuda" || failed=1
+"$python" benchmarks/bench_cuda.py "${BENCH_SECONDS:-0.5}" "$checks" "$results/cuda" || failed=1
 exit "$failed"

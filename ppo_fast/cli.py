@@ -345,6 +345,8 @@ class _BenchOptions:
     seconds: float = 1.0
     """How long to measure each entry of advantage, envs, surrogate and learner; train takes whole
     runs."""
+    out: Path | None = None
+    """Where to write the results of one benchmark, as .json and .png; None for nowhere."""
 
     def __post_init__(self) -> None:
         from ppo_fast.bench import BENCHMARKS
@@ -354,6 +356,8 @@ class _BenchOptions:
             raise ValueError(f"unknown benchmark {self.name!r}; there are {known} and all")
         if not self.seconds > 0:
             raise ValueError(f"--seconds must be positive, got {self.seconds}")
+        if self.name == "all" and self.out is not None:
+            raise ValueError("--out is for one benchmark; give its name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -423,9 +427,9 @@ def _bench_train(args: list[str]) -> int:
         description="Train side by side with stable-baselines3 and a CleanRL-style loop, with "
         "equal hyperparameters.",
     )
-    from ppo_fast.bench import bench_train
+    from ppo_fast.bench import BENCHMARKS
 
-    bench_train(**vars(options))
+    BENCHMARKS["train"](**vars(options))
     return 0
 
 
@@ -448,8 +452,10 @@ def _bench(args: list[str]) -> int:
     )
     from ppo_fast.bench import BENCHMARKS
 
+    timed = {"seconds": options.seconds, "out": options.out}
     for name in BENCHMARKS if options.name == "all" else (options.name,):
-        BENCHMARKS[name](options.seconds)
+        settings = vars(_BenchTrainOptions(out=options.out)) if name == "train" else timed
+        BENCHMARKS[name](**settings)
     return 0
 
 

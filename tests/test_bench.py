@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import ppo_fast
 from ppo_fast import gae
 from ppo_fast.bench import BENCHMARKS
 from ppo_fast.bench.advantage import GAE_LAMBDA, GAMMA, Contender, bench_advantage, rollout, tokens
+from ppo_fast.bench.advantage_peers import installed_peers, lfilter_paths
 from ppo_fast.bench.envs import bench_envs, check_answers
 from ppo_fast.bench.timing import table, time_in_turns
 from ppo_fast.cli import main
@@ -93,9 +95,8 @@ def test_envpool_is_shown_with_its_better_number_of_threads(capsys):
 def test_bench_envs_without_envpool_by_command(monkeypatch, capsys):
     pytest.importorskip("tyro")
     monkeypatch.setattr("ppo_fast.bench.envs.find_spec", lambda name: None)
-    monkeypatch.setattr(
-        "ppo_fast.bench.bench_envs", partial(bench_envs, env_ids=("CartPole-v1",), sizes=(2,))
-    )
+    quick = partial(bench_envs, env_ids=("CartPole-v1",), sizes=(2,))
+    monkeypatch.setitem(BENCHMARKS, "envs", quick)
     assert main(["bench", "envs", "--seconds", "0.001"]) == 0
     printed = capsys.readouterr().out
     assert "EnvPool is not installed and left out" in printed
@@ -187,7 +188,7 @@ def test_a_contender_with_a_wrong_answer_is_refused(change, message):
 
 def test_a_slow_contender_is_called_once(monkeypatch, capsys):
     monkeypatch.setattr("ppo_fast.bench.advantage._SLOW", 0.0)
-    (result,) = bench_advantage(seconds=0.001, shapes=((3, 2),), token_shapes=())
+    (result,) = bench_advantage(seconds=0.001, shapes=((3, 2),), token_shapes=(), peers={})
     assert result.called_once == result.seconds.keys()
     assert "*" in capsys.readouterr().out.splitlines()[-3]
 
@@ -205,12 +206,19 @@ def test_problems_of_the_advantage_benchmark():
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_peers_of_the_advantage_benchmark_agree():
-    script = runpy.run_path(str(BENCHMARKS_FOLDER / "bench_advantage.py"), run_name="loaded")
-    peers = script["installed_peers"]()
-    results = bench_advantage(
-        seconds=0.001, shapes=((9, 4), (64, 1)), token_shapes=((3, 12),), peers=peers
+    results = bench_advantage(seconds=0.001, shapes=((9, 4), (64, 1)), token_shapes=((3, 12),))
+    peers = installed_peers()
+    assert peers.keys() <= {name for result in results for name in result.seconds}
+
+
+def test_peers_that_are_not_installed_are_left_out(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "scipy.signal", None)
+    monkeypatch.setattr(
+        "ppo_fast.bench.advantage_peers.PEERS",
+        {"SciPy lfilter": ("scipy.signal", lfilter_paths), "ours": ("numpy", wrapped(None))},
     )
-    assert {name for result in results for name in result.seconds} >= peers.keys()
+    assert list(installed_peers()) == ["ours"]
+    assert capsys.readouterr().out.startswith("SciPy lfilter is left out: ")
 
 
 def test_bench_surrogate(capsys, tmp_path):
@@ -263,10 +271,48 @@ def test_a_wrong_gradient_is_refused():
         )
 
 
-@pytest.mark.parametrize("name", ["advantage", "surrogate", "learner"])
-def test_the_command_knows_the_benchmarks(monkeypatch, name):
-    monkeypatch.setattr(f"ppo_fast.bench.bench_{name}", lambda *, seconds: seconds)
-    assert BENCHMARKS[name](0.5) == 0.5
+@pytest.fixture
+def called(monkeypatch):
+    """What the benchmarks, which take no time, are called with."""
+    pytest.importorskip("tyro")
+    calls = {}
+    for name in BENCHMARKS:
+        monkeypatch.setitem(
+            BENCHMARKS, name, lambda name=name, **options: calls.update({name: options})
+        )
+    return calls
+
+
+def test_one_benchmark_by_command(called, tmp_path):
+    for options in (["surrogate"], ["--name", "surrogate"]):
+        assert main(["bench", *options, "--seconds", "0.5", "--out", str(tmp_path / "s")]) == 0
+        assert called == {"surrogate": {"seconds": 0.5, "out": tmp_path / "s"}}
+
+
+def test_all_benchmarks_by_command(called):
+    assert main(["bench", "--seconds", "0.5"]) == 0
+    of_all = dict(called)
+    assert of_all.keys() == BENCHMARKS.keys()
+    assert of_all["envs"] == {"seconds": 0.5, "out": None}
+    assert main(["bench", "train"]) == 0
+    assert called["train"] == of_all["train"]  # the same defaults
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_script_writes_into_the_folder_of_results(called, name, monkeypatch, tmp_path):
+    # These are what `make bench` calls, and the documents show.
+    path = str(BENCHMARKS_FOLDER / f"bench_{name}.py")
+
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", [path, *options])
+        with pytest.raises(SystemExit, match=r"^0$"):
+            runpy.run_path(path, run_name="__main__")
+        return called[name]
+
+    settings = run()
+    assert settings["out"] == BENCHMARKS_FOLDER / "results" / name
+    assert settings.get("seeds") == (5 if name == "train" else None)
+    assert run("--out", str(tmp_path / "mine"))["out"] == tmp_path / "mine"
 
 
 def test_contenders_take_turns():
@@ -287,19 +333,3 @@ def test_slow_contenders_are_called_less_often():
 def test_table():
     text = table("title", ["", "n"], [["row", "1"], ["r", "22"]])
     assert text.splitlines() == ["title", "      n", "row   1", "r    22"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "bench_advantage",
-        "bench_envs",
-        "bench_learner",
-        "bench_presets",
-        "bench_surrogate",
-        "bench_train",
-    ],
-)
-def test_scripts_load(name):
-    path = BENCHMARKS_FOLDER / f"{name}.py"
-    assert runpy.run_path(str(path), run_name="loaded")["__doc__"]

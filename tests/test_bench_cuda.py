@@ -30,9 +30,8 @@ class WallTimer:
 
 def test_bench_cuda(tmp_path, device, capsys):
     results = bench_cuda(
-        seconds=0.05,
+        timer=WallTimer() if device == "cpu" else CudaTimer(0.05),
         device=device,
-        timer=WallTimer() if device == "cpu" else None,
         rollouts=[(5, 33), (40, 3)],
         rows=[(2, 70)],
         cut=[((5, 33), 0)],
@@ -104,4 +103,4 @@ def test_without_a_gpu():
     if not reason:
         pytest.skip("there is a GPU")
     with pytest.raises(RuntimeError, match=r"^bench_cuda: device='cuda' cannot be used here: "):
-        bench_cuda()
+        bench_cuda(timer=WallTimer())

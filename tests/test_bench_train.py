@@ -33,6 +33,7 @@ pytest.importorskip("matplotlib")
 import torch
 
 TRAIN = "ppo_fast.bench.train"
+SHORT = {"seeds": 1, "total_steps": 1, "halfcheetah_steps": 1, "preset_seeds": 0}
 CONFIG = replace(rl_zoo_config(1, 1, total_steps=1), eval_episodes=2)
 
 
@@ -107,12 +108,12 @@ def test_contenders_take_turns_by_seed_and_threads():
 
 def test_what_is_not_installed_is_left_out(quick, monkeypatch, capsys):
     monkeypatch.setattr(f"{TRAIN}.find_spec", lambda name: None)
-    (result,) = bench_train(preset_seeds=0)
+    (result,) = bench_train(**SHORT)
     assert SB3 not in result.runs
     printed = capsys.readouterr().out
     assert "stable-baselines3 is not installed and left out" in printed
     assert "mujoco is not installed and HalfCheetah-v5 left out" in printed
-    bench_train(halfcheetah_steps=0, preset_seeds=0)
+    bench_train(**SHORT | {"halfcheetah_steps": 0})
     assert "HalfCheetah" not in capsys.readouterr().out
 
 
@@ -147,7 +148,7 @@ def test_halfcheetah_has_the_defaults_of_stable_baselines3():
     import inspect
 
     theirs = {k: p.default for k, p in inspect.signature(sb3.PPO).parameters.items()}
-    config = halfcheetah_config()
+    config = halfcheetah_config(1)
     names = {
         "learning_rate": "learning_rate",
         "n_steps": "num_steps",
@@ -174,13 +175,10 @@ def test_bench_preset(monkeypatch, capsys):
     assert lines[3].startswith("median: ")
 
 
-def test_bench_train_by_command(monkeypatch, tmp_path):
+def test_bench_train_by_command(quick, tmp_path):
     pytest.importorskip("tyro")
-    calls = []
-    monkeypatch.setattr("ppo_fast.bench.bench_train", lambda **options: calls.append(options))
-    out = tmp_path / "train"
-    assert main(["bench", "train", "--seeds", "5", "--out", str(out)]) == 0
-    assert main(["bench", "--name", "train"]) == 0
-    options = {"seeds": 5, "total_steps": 100_000, "halfcheetah_steps": 20_480}
-    options |= {"preset_seeds": 5, "out": out}
-    assert calls == [options, {}]
+    options = {**SHORT, "seeds": 2, "total_steps": 300}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    assert main(["bench", "train", *words, "--out", str(tmp_path / "train")]) == 0
+    cartpole, halfcheetah = json.loads((tmp_path / "train.json").read_text())["results"]
+    assert (cartpole["seeds"], cartpole["steps"], halfcheetah["steps"]) == ([1, 2], 512, 2048)

@@ -198,6 +198,7 @@ def test_installed_command():
             "unknown benchmark 'frob'; there are advantage, envs, surrogate, learner, train, ",
         ),
         ("bench envs --seconds 0", "--seconds must be positive, got 0"),
+        ("bench --out results", "--out is for one benchmark; give its name"),
         ("bench train --seeds 0", "--seeds must be at least 1, got 0"),
         ("bench train --halfcheetah-steps -1", "--halfcheetah-steps must not be negative, got -1"),
         ("bench train --name envs", "give one benchmark, not both train and --name envs"),

@@ -1,4 +1,4 @@
-"""Time of one call that computes advantages and returns: ours, and whoever a caller adds.
+"""Time of one call that computes advantages and returns: ours, and the peers'.
 
 The floor is traffic: an element takes 17 bytes at least (reward, value and flag in, advantage and
 return out), so each of our times is printed with its share of the bandwidth that copies reach in
@@ -151,7 +151,7 @@ class Result:
 
 def bench_advantage(
     *,
-    seconds: float = 1.0,
+    seconds: float,
     shapes: Sequence[tuple[int, int]] = SHAPES,
     token_shapes: Sequence[tuple[int, int]] = TOKEN_SHAPES,
     peers: Mapping[str, Maker] | None = None,
@@ -159,10 +159,15 @@ def bench_advantage(
 ) -> list[Result]:
     """Print and return the time of a call by shape and contender.
 
-    `out` is a path without suffix: to write the results to as .json, with facts about the machine,
-    and as .png.
+    `peers` are other contenders than ours; None for those of `advantage_peers.py` that are
+    installed. `out` is a path without suffix: to write the results to as .json, with facts about
+    the machine, and as .png.
     """
-    makers = {**_our_makers(), **(peers or {})}
+    if peers is None:
+        from ppo_fast.bench.advantage_peers import installed_peers
+
+        peers = installed_peers()
+    makers = {**_our_makers(), **peers}
     print(
         f"A contender whose first call takes more than {_SLOW:g} s is not called again: its time,\n"
         "marked *, is that of this call. Torch runs with its own number of threads"

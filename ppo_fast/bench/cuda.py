@@ -150,9 +150,8 @@ class Result:
 
 def bench_cuda(
     *,
-    seconds: float = 0.5,
+    timer: Timer,
     device: str = "cuda",
-    timer: Timer | None = None,
     rollouts: Sequence[tuple[int, int]] = ROLLOUTS,
     rows: Sequence[tuple[int, int]] = ROWS,
     cut: Sequence[tuple[tuple[int, int], int]] = CUT,
@@ -172,7 +171,6 @@ def bench_cuda(
     """
     cuda.kernels(f"bench_cuda: device={device!r}")
     torch = require("torch")
-    timer = timer or CudaTimer(seconds)
     name = torch.cuda.get_device_name() if device == "cuda" else device
     source = torch.zeros(copy_bytes // 2, dtype=torch.uint8, device=device)
     copy = partial(torch.empty_like(source).copy_, source)

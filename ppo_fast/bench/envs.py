@@ -77,7 +77,7 @@ class Result:
 
 def bench_envs(
     *,
-    seconds: float = 1.0,
+    seconds: float,
     env_ids: Sequence[str] = (CARTPOLE, *OTHERS),
     sizes: Sequence[int] = SIZES,
     others_size: int = OTHERS_SIZE,

@@ -90,7 +90,7 @@ class RolloutResult:
 
 def bench_learner(
     *,
-    seconds: float = 1.0,
+    seconds: float,
     batches: Sequence[int] = BATCHES,
     sizes: Sequence[int] = SIZES,
     minibatches: int = MINIBATCHES,

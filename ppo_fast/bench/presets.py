@@ -13,9 +13,7 @@ from ppo_fast.envs.arguments import did_you_mean
 from ppo_fast.envs.make import make_single, original_id
 from ppo_fast.presets import presets
 
-SEEDS = 5
 EPISODES = 100
-RUNS = Path("runs") / "presets"
 _BEGIN = "<!-- presets: begin -->"
 _END = "<!-- presets: end -->"
 
@@ -68,13 +66,13 @@ def choose_presets(only: str | None = None, algorithm: str | None = None) -> lis
 
 def bench_presets(
     *,
-    only: str | None = None,
-    algorithm: str | None = None,
-    seeds: int = SEEDS,
-    jobs: int | None = None,
-    runs: Path = RUNS,
-    out: Path | None = None,
-    document: Path | None = None,
+    only: str | None,
+    algorithm: str | None,
+    seeds: int,
+    jobs: int | None,
+    runs: Path,
+    out: Path | None,
+    document: Path | None,
 ) -> dict[str, str]:
     """Train presets with seeds 1 to `seeds`, print their scores, and write them.
 

@@ -197,7 +197,7 @@ class Result:
 
 def bench_surrogate(
     *,
-    seconds: float = 1.0,
+    seconds: float,
     batches: Sequence[int] = BATCHES,
     actions: Sequence[int] = ACTIONS,
     dims: Sequence[int] = DIMS,

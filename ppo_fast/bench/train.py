@@ -36,8 +36,6 @@ class TrainedRun:
 # Trains as a config says, whose seed is set, with a number of threads.
 Trainer = Callable[[TrainConfig, int], TrainedRun]
 
-TOTAL_STEPS = 100_000
-HALFCHEETAH_STEPS = 20_480
 THREADS = (1, 2)
 OURS = "ppo_fast"
 TORCH_ENGINE = "ppo_fast, torch engine"
@@ -46,7 +44,7 @@ CLEANRL = "CleanRL-style loop"
 _PACKAGES = ("numpy", "torch", "gymnasium", "stable-baselines3", "mujoco")
 
 
-def rl_zoo_config(seed: int, torch_threads: int, total_steps: int = TOTAL_STEPS) -> TrainConfig:
+def rl_zoo_config(seed: int, torch_threads: int, total_steps: int) -> TrainConfig:
     """rl-baselines3-zoo's PPO hyperparameters for CartPole-v1."""
     return TrainConfig(
         env_id="CartPole-v1",
@@ -69,7 +67,7 @@ def rl_zoo_config(seed: int, torch_threads: int, total_steps: int = TOTAL_STEPS)
     )
 
 
-def halfcheetah_config(total_steps: int = HALFCHEETAH_STEPS) -> TrainConfig:
+def halfcheetah_config(total_steps: int) -> TrainConfig:
     """The defaults of stable-baselines3's PPO on HalfCheetah-v5, one environment."""
     return TrainConfig(
         env_id="HalfCheetah-v5",
@@ -209,11 +207,11 @@ class TrainComparison:
 
 def bench_train(
     *,
-    seeds: int = 1,
-    total_steps: int = TOTAL_STEPS,
-    halfcheetah_steps: int = HALFCHEETAH_STEPS,
+    seeds: int,
+    total_steps: int,
+    halfcheetah_steps: int,
+    preset_seeds: int,
     peers: Mapping[str, Trainer] | None = None,
-    preset_seeds: int = 5,
     out: Path | None = None,
 ) -> list[TrainComparison]:
     """Print and return whole runs of each contender, taking turns.
