@@ -15,7 +15,7 @@ SEED ?= 1
 train: $(VENV)/train.stamp  ## train PPO on CartPole-v1 until solved
 	$(BIN)/ppo-fast train CartPole-v1 --seed $(SEED)
 
-test: $(VENV)/test.stamp  ## the test suite
+test: $(VENV)/test.stamp  ## the tests, but for those that take minutes
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(VENV)/test.stamp  ## the tests that take minutes

@@ -283,7 +283,6 @@ def test_a_large_beta_holds_the_policy():
     assert kls[0] > 10 * kls[2]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_typical_kl_is_between_its_bounds_on_cartpole(seed, tmp_path):
     import ppo_fast

@@ -1174,20 +1174,12 @@ def test_environments_that_cannot_be_trained_on(env_id, message, num_envs, tiny,
 # Learning
 
 
-def test_the_preset_solves_cartpole(tmp_path):
-    result = ppo_fast.train(TrainConfig.preset(ENV, seed=1, out=tmp_path / "run"))
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_the_preset_solves_cartpole(seed, tmp_path):
+    result = ppo_fast.train(TrainConfig.preset(ENV, seed=seed, out=tmp_path / "run"))
     assert len(result.evaluation.returns) == 100
     assert result.evaluation.mean_return >= 475
     assert result.evaluation.solved is True
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
-def test_preset_solves_cartpole(seed, tmp_path):
-    config = TrainConfig.preset("CartPole-v1", seed=seed, out=tmp_path / "run")
-    evaluation = ppo_fast.train(config).evaluation
-    assert len(evaluation.returns) == 100
-    assert evaluation.mean_return >= 475
 
 
 @pytest.mark.slow
