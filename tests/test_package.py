@@ -1,6 +1,7 @@
 """The package as a whole: a light import, the public names, one version."""
 
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 import ppo_fast
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def in_fresh_interpreter(code):
@@ -98,16 +100,50 @@ def test_every_module_says_what_it_is():
 
 
 def test_versions_are_one():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert ppo_fast.__version__ == project["version"]
+    assert ppo_fast.__version__ == PROJECT["version"]
     assert ppo_fast.__version__ == ppo_fast.build_info()["version"]
     assert ppo_fast.__version__ == metadata.version("ppo-fast")
 
 
-def test_extras_name_what_is_required():
+def extra(name):
+    """Packages of an extra, with those of the extras that it takes in."""
+    packages = {}
+    for requirement in PROJECT["optional-dependencies"][name]:
+        package, bound = re.fullmatch(r"([\w\[\],-]+)(.*)", requirement).groups()
+        ours = re.fullmatch(r"ppo-fast\[(.+)\]", package)
+        for other in ours[1].split(",") if ours else []:
+            packages |= extra(other)
+        if not ours:
+            packages[package] = bound
+    return packages
+
+
+def test_an_extra_has_the_modules_that_its_name_is_told_for():
     # `require` tells people to install an extra, which must then bring the module.
-    extras = metadata.metadata("ppo-fast").get_all("Provides-Extra")
-    assert {"train", "video", "test", "bench", "dev"} <= set(extras)
+    calls = set()
+    for path in (ROOT / "ppo_fast").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        calls |= set(re.findall(r'\brequire\("(\w+)[\w.]*"(?:, "(\w+)")?\)', text))
+    assert ("torch", "") in calls
+    for module, name in calls:
+        assert module.replace("_", "-") in extra(name or "train"), (module, name)
+    assert "moviepy" in extra("video")
+    assert "gymnasium[classic-control]" in extra("video")  # which has pygame
+
+
+def test_a_benchmark_runs_with_its_extra_alone():
+    # Its command is parsed, and its runs are trained, with the packages of `train`.
+    assert extra("train").keys() <= extra("bench").keys()
+
+
+def test_a_package_has_the_same_bound_in_all_extras():
+    bounds = {}
+    for name in PROJECT["optional-dependencies"]:
+        for package, bound in extra(name).items():
+            assert bounds.setdefault(package, bound) == bound, package
+
+
+def test_who_lacks_a_module_is_told_the_extra():
     extras_module = importlib.import_module("ppo_fast.extras")
     with pytest.raises(
         ModuleNotFoundError, match=r'^nowhere is not installed: pip install "ppo-fast\[video\]"$'
