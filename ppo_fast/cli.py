@@ -562,7 +562,7 @@ def _usage_errors() -> Any:
 def _one_line(box: str, known: set[str]) -> str:
     """The message inside a box that tyro draws, and an option that may have been meant.
 
-    `known` are the options that there are.
+    `known` are the options that there are. Of a box drawn in another style the whole text is taken.
     """
     sections: list[list[str]] = [[]]
     for line in box.splitlines():
@@ -573,7 +573,8 @@ def _one_line(box: str, known: set[str]) -> str:
             sections.append([])
         else:
             sections[-1].append(text)
-    message = _plain(" ".join(sections[0])) or "wrong arguments"
+    text = " ".join(sections[0]) or re.sub(r"[\u2500-\u257f]|[|+=-]{3,}", " ", box)
+    message = _plain(" ".join(text.split())) or "wrong arguments"
     meant: list[str] = []
     if message.startswith("Unrecognized"):
         given = re.findall(r"--[\w-]+", message)

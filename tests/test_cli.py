@@ -18,7 +18,7 @@ from test_config import field_docstrings
 import ppo_fast
 from ppo_fast import TrainConfig, cli
 from ppo_fast.bench import BENCHMARKS
-from ppo_fast.cli import main
+from ppo_fast.cli import _one_line, main
 
 pytest.importorskip("torch")
 pytest.importorskip("tyro")
@@ -218,6 +218,22 @@ def test_wrong_usage(call, arguments, message):
     assert "TrainConfig" not in result[2]
     assert "Options" not in result[2]
     assert os.listdir() == []
+
+
+@pytest.mark.parametrize("sides", ["│─╭╮╰╯", "|-++++", "║═╔╗╚╝", "      "])
+def test_the_message_is_found_in_any_box(sides):
+    box = "\n".join(
+        (
+            "╭─ Missing argument ───────────────────────╮",
+            "│ Missing value for argument '--seed'.     │",
+            "│ ──────────────────────────────────────── │",
+            "│ For full helptext, run ppo-fast --help   │",
+            "╰──────────────────────────────────────────╯",
+        )
+    )
+    message = _one_line(box.translate(str.maketrans("│─╭╮╰╯", sides)), set())
+    assert "Missing value for argument '--seed'." in message
+    assert not set(message) & set("│─╭╮╰╯║═╔╗╚╝|\n")
 
 
 @pytest.mark.parametrize("command", ["train --resume", "eval"])
