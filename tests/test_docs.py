@@ -1,8 +1,10 @@
 """The Python code of the documents runs, and the documents know what the package has."""
 
 import dataclasses
+import json
 import re
 import shutil
+import statistics
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,152 @@ def test_the_commands_of_the_lecture_run(options, tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     few = ["--total-steps", "256", "--eval-episodes", "1", "--out", "run"]
     assert cli.main(["train", "CartPole-v1", *options.split(), *few]) == 0, capsys.readouterr().err
+
+
+# README's figures are those of benchmarks/results
+
+
+def results(benchmark, **fields):
+    """Records of the last run of a benchmark that have these fields, in order."""
+    path = ROOT / "benchmarks" / "results" / f"{benchmark}.json"
+    records = json.loads(path.read_text(encoding="utf-8"))["results"]
+    return [record for record in records if record.items() >= fields.items()]
+
+
+def across(columns):
+    """Rows of columns."""
+    return zip(*columns, strict=True)
+
+
+def rates_of_envs(env_id, num_envs):
+    """Million steps a second: ours with 1 and 2 threads, EnvPool at its best, Gymnasium's two."""
+    (record,) = results("envs", env_id=env_id, num_envs=num_envs)
+    rates = {name: rate / 1e6 for name, rate in record["steps_per_second"].items()}
+    ours = (rates["ppo_fast, 1 thread"], rates["ppo_fast, 2 threads"])
+    gymnasium = (rates["Gymnasium sync"], rates.get("Gymnasium vectorised"))
+    return *ours, rates[record["best_envpool"]], *gymnasium
+
+
+def envs_by_size():
+    sizes = (1, 8, 64, 1024, 4096, 65536)
+    one, two, envpool, sync, vectorised = across(rates_of_envs("CartPole-v1", n) for n in sizes)
+    return one, two, vectorised, sync, envpool
+
+
+def other_envs():
+    ids = ("MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1", "Acrobot-v1")
+    return list(across(rates_of_envs(env_id, 1024) for env_id in ids))[:4]
+
+
+def trainings():
+    cartpole, halfcheetah = (
+        results("train", env_id=name)[0]["contenders"] for name in ("CartPole-v1", "HalfCheetah-v5")
+    )
+
+    def best(contender):
+        return max(
+            contender["by_threads"].values(),
+            key=lambda runs: statistics.median(runs["steps_per_second"]),
+        )
+
+    for name, contender in cartpole.items():
+        runs = best(contender)
+        row = [statistics.median(runs["steps_per_second"]), statistics.fmean(runs["returns"])]
+        if name in halfcheetah:
+            row.append(statistics.median(best(halfcheetah[name])["steps_per_second"]))
+        yield row
+
+
+def gradient_steps():
+    columns = []
+    ours = ("ppo_fast", "ppo_fast, 2 threads")
+    for record in results("learner", part="update"):
+        contenders = record["contenders"]
+        others = ("torch eager", "torch.compile", "stable-baselines3")
+        column = [contenders[name]["seconds"] * 1e6 for name in ours]
+        columns.append(column + [contenders[name]["ratio"] for name in others])
+    return across(columns)
+
+
+def advantages():
+    peers = ("Tianshou, numba", "stable-baselines3", "torch loop like CleanRL's")
+    torchrl = ("TorchRL, loop", "TorchRL, vectorised")
+    for shape, name, unit in (
+        ([128, 8], "ppo_fast", 1e6),
+        ([2048, 1], "ppo_fast", 1e6),
+        ([128, 1024], "ppo_fast", 1e6),
+        ([1024, 4096], "ppo_fast, out", 1e3),
+        ([10**6, 1], "ppo_fast", 1e3),
+    ):
+        (record,) = results("advantage", shape=shape)
+        seconds = {name: made["seconds"] for name, made in record["contenders"].items()}
+        others = (*map(seconds.get, peers), min(map(seconds.get, torchrl)))
+        yield [seconds[name] * unit, *(other / seconds[name] for other in others)]
+
+
+def losses():
+    for batch in (256, 16384):
+        row = []
+        for family, width in (
+            ("categorical", 2),
+            ("categorical", 6),
+            ("categorical", 18),
+            ("gaussian", 6),
+        ):
+            (record,) = results("surrogate", family=family, batch=batch, width=width)
+            made = record["contenders"]
+            row += [
+                made["ppo_fast"]["seconds"] * 1e6,
+                made["torch eager"]["ratio"],
+                made["torch eager, loss alone"]["ratio"],
+            ]
+        yield row
+
+
+@pytest.mark.parametrize(
+    ("corner", "rows"),
+    [
+        ("CartPole-v1, million env-steps/s", envs_by_size),
+        ("1,024 environments, million env-steps/s", other_envs),
+        ("training, better of 1 and 2 threads, five seeds", trainings),
+        ("gradient step of two 64 x 64 tanh networks", gradient_steps),
+        ("T x N", advantages),
+        ("batch", losses),
+    ],
+)
+def test_figures_are_those_of_the_results(corner, rows):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (table,) = re.findall(
+        rf"^\| {re.escape(corner)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE
+    )
+    for line, expected in zip(table.splitlines(), rows(), strict=True):
+        shown = re.findall(r"\d[\d,]*(?:\.\d+)?", line.split("|", 2)[2])
+        rounded = [
+            f"{value:,.{len(number.partition('.')[2])}f}"
+            for value, number in zip(expected, shown, strict=True)
+        ]
+        assert shown == rounded, line
+
+
+def test_ratios_in_words_are_those_of_the_results():
+    readme, changes = (
+        " ".join((ROOT / name).read_text(encoding="utf-8").split())
+        for name in ("README.md", "CHANGELOG.md")
+    )
+    cartpole, halfcheetah = (
+        results("train", env_id=name)[0]["contenders"]["stable-baselines3"]["ours_over_it"]
+        for name in ("CartPole-v1", "HalfCheetah-v5")
+    )
+    assert f"{cartpole:.0f} times stable-baselines3's steps per second" in readme
+    assert f"{halfcheetah:.1f} times (20,480 steps" in readme
+    one, _, _, _, vectorised = rates_of_envs("CartPole-v1", 4096)
+    assert f"{one / vectorised:.1f} times Gymnasium's vectorised CartPole" in changes
+
+
+def test_the_table_of_the_preset_is_that_of_its_results():
+    (record,) = results("presets", env_id="CartPole-v1", algorithm="ppo-clip")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("steps", "return"):
+        (row,) = re.findall(rf"^\| {name} \|(.*)\|$", text, re.MULTILINE)
+        values = record["steps" if name == "steps" else "returns"]
+        assert [cell.strip() for cell in row.split("|")] == [f"{value:,.0f}" for value in values]

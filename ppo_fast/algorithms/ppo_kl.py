@@ -9,7 +9,8 @@ The distance between the policies is measured where it matters, on the actions, 
 `kl_rule` says how. adaptive: J. Schulman et al., "Proximal Policy Optimization Algorithms", 2017,
 section 4: by 2, KL_max = 1.5 d, KL_min = d / 1.5. distributed: N. Heess et al., "Emergence of
 Locomotion Behaviours in Rich Environments", 2017: by 1.5, KL_max = 2 d, KL_min = d / 2, a
-hinge 50 max(0, KL - 2 d)^2 in the loss, and no further epoch once KL > 4 d. d is `kl_target`.
+hinge 50 max(0, KL - 2 d)^2 in the loss, and no further step of an update once KL > 4 d on a
+minibatch (on a GPU: no further epoch). d is `kl_target`.
 
 KL is exact, a sum or a formula over all actions, not an estimate from those that were drawn.
 """
