@@ -13,7 +13,6 @@ from ppo_fast.bench.train import (
     SB3,
     TORCH_ENGINE,
     TrainedRun,
-    bench_preset,
     bench_train,
     compare_trainers,
     comparison_text,
@@ -166,13 +165,21 @@ def test_halfcheetah_has_the_defaults_of_stable_baselines3():
     assert {k: theirs[k] for k in names} == {k: getattr(config, v) for k, v in names.items()}
 
 
-def test_bench_preset(monkeypatch, capsys):
-    quick = {"total_steps": 512, "num_envs": 4, "num_steps": 64, "num_epochs": 1}
-    monkeypatch.setattr("ppo_fast.presets._PRESETS", {("CartPole-v1", "ppo-clip"): quick})
-    bench_preset([3])
+def test_bench_preset(quick, monkeypatch, tmp_path, capsys):
+    preset = {"total_steps": 512, "num_envs": 4, "num_steps": 64, "num_epochs": 1}
+    monkeypatch.setattr("ppo_fast.presets._PRESETS", {("CartPole-v1", "ppo-clip"): preset})
+    bench_train(**SHORT | {"preset_seeds": 2}, out=tmp_path / "train")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split()[:2] == ["3", "512"]
-    assert lines[3].startswith("median: ")
+    first = lines.index("CartPole-v1, preset") + 2
+    assert [line.split()[:2] for line in lines[first : first + 2]] == [["1", "512"], ["2", "512"]]
+    assert lines[first + 2].startswith("median: ")
+    record = json.loads((tmp_path / "train.json").read_text(encoding="utf-8"))["results"][-1]
+    assert (record["env_id"], record["preset"]) == ("CartPole-v1", "ppo-clip")
+    assert (record["seeds"], record["steps"]) == ([1, 2], [512, 512])
+    assert all(seconds > 0 for seconds in record["seconds"])
+    shown = [line.split()[2:] for line in lines[first : first + 2]]
+    both = zip(record["seconds"], record["returns"], strict=True)
+    assert shown == [[f"{seconds:.2f}", f"{score:.1f}"] for seconds, score in both]
 
 
 def test_bench_train_by_command(quick, tmp_path):

@@ -269,9 +269,12 @@ def test_ratios_in_words_are_those_of_the_results():
 
 
 def test_the_table_of_the_preset_is_that_of_its_results():
+    # Steps and returns depend on the seed alone. Seconds are those of trainings one by one.
     (record,) = results("presets", env_id="CartPole-v1", algorithm="ppo-clip")
+    rows = [("steps", record["steps"], 0), ("return", record["returns"], 0)]
+    for timed in results("train", preset="ppo-clip"):
+        rows += [("steps", timed["steps"], 0), ("seconds of training", timed["seconds"], 2)]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in ("steps", "return"):
+    for name, values, digits in rows:
         (row,) = re.findall(rf"^\| {name} \|(.*)\|$", text, re.MULTILINE)
-        values = record["steps" if name == "steps" else "returns"]
-        assert [cell.strip() for cell in row.split("|")] == [f"{value:,.0f}" for value in values]
+        assert [cell.strip() for cell in row.split("|")] == [f"{x:,.{digits}f}" for x in values]

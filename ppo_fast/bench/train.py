@@ -237,16 +237,17 @@ def bench_train(
     elif halfcheetah_steps > 0:
         results.append(compare(halfcheetah_config(halfcheetah_steps), ours | others))
         print(f"\n{comparison_text('stable-baselines3', results[-1])}", flush=True)
+    records = [_record(result) for result in results]
     if preset_seeds > 0:
         print()
-        bench_preset(range(1, preset_seeds + 1))
+        records.append(bench_preset(range(1, preset_seeds + 1)))
     if out is not None:
         write_report(
             out,
             benchmark="train",
-            unit="environment steps per second; mean return of greedy episodes",
+            unit="environment steps per second; mean return of greedy episodes; seconds",
             packages=_PACKAGES,
-            results=[_record(result) for result in results],
+            results=records,
         )
     return results
 
@@ -322,20 +323,33 @@ def _record(result: TrainComparison) -> dict[str, object]:
     }
 
 
-def bench_preset(seeds: Sequence[int]) -> None:
-    """Print what `ppo-fast train CartPole-v1` reaches, seed by seed."""
-    rows, seconds = [], []
+def bench_preset(seeds: Sequence[int]) -> dict[str, object]:
+    """Print and return what `ppo-fast train CartPole-v1` reaches, seed by seed.
+
+    Seconds are those of training alone.
+    """
+    config = TrainConfig.preset("CartPole-v1")
+    steps: list[int] = []
+    seconds: list[float] = []
+    returns: list[float] = []
     for seed in seeds:
-        result = _train_and_forget(TrainConfig.preset("CartPole-v1", seed=seed))
+        result = _train_and_forget(replace(config, seed=seed))
         assert result.evaluation is not None
+        steps.append(int(result.metrics["steps"][-1]))
         seconds.append(float(result.metrics["seconds"][-1]))
-        rows.append(
-            [
-                str(seed),
-                f"{result.metrics['steps'][-1]:,.0f}",
-                f"{seconds[-1]:.2f}",
-                f"{result.evaluation.mean_return:.1f}",
-            ]
-        )
+        returns.append(result.evaluation.mean_return)
+    rows = [
+        [str(seed), f"{count:,}", f"{took:.2f}", f"{score:.1f}"]
+        for seed, count, took, score in zip(seeds, steps, seconds, returns, strict=True)
+    ]
     print(table("CartPole-v1, preset", ["seed", "steps", "seconds", "greedy return"], rows))
     print(f"median: {statistics.median(seconds):.2f} seconds")
+    return {
+        "env_id": config.env_id,
+        "preset": config.algorithm,
+        "seeds": list(seeds),
+        "eval_episodes": config.eval_episodes,
+        "steps": steps,
+        "seconds": seconds,
+        "returns": returns,
+    }
