@@ -75,7 +75,7 @@ def test_a_header_becomes_an_environment(counter):
         None,
     )
     assert spec.params == ("last", "scale", "negative", "unit")
-    assert not spec.has_original
+    assert spec.original is None
     env = maker(3, last=4, scale=2.5, negative=True, unit="two")
     assert env.single_observation_space == gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     assert env.single_action_space == gymnasium.spaces.Discrete(2)
@@ -101,6 +101,27 @@ def test_a_header_becomes_an_environment(counter):
     assert env.get_attr("state")[1].tolist() == [0.0]
     generators = env.np_random
     assert [g.integers(0, 10) for g in generators] == [r.integers(0, 10) for r in rngs]
+
+
+def test_names_that_mean_something_to_a_built_in_environment(counter):
+    text = COUNTER.replace(
+        'kState[] = {{"count", &State::count}}',
+        'kState[] = {{"a", &State::draw}, {"last_u", &State::count}}',
+    )
+    text = text.replace(
+        "struct Options { double start = 0; };",
+        "struct Options { double start = 0; double low = 0; double high = 0; };",
+    ).replace(
+        '{{"start", &Options::start}}',
+        '{{"x_init", &Options::start}, {"low", &Options::low}, {"high", &Options::high}}',
+    )
+    counter.write_text(text)
+    env = build(counter)(2)
+    env.reset(seed=[3, 4], options={"x_init": -2, "low": 1, "high": -1})
+    draws = [np.random.default_rng(s).integers(-3, 100) for s in (3, 4)]
+    np.testing.assert_array_equal(env.get_attr("state"), [[draw, -2] for draw in draws])
+    env.step([0, 0])
+    np.testing.assert_array_equal(np.array(env.get_attr("state"))[:, 1], -1)
 
 
 BAD_OBSERVATIONS = {

@@ -309,7 +309,7 @@ def original_id(env_id: str) -> str:
     spec = native_spec(env_id)
     if spec is None:
         return env_id
-    return spec.env_id if spec.has_original else f"{NAMESPACE}/{spec.env_id}"
+    return f"{NAMESPACE}/{spec.env_id}" if spec.original is None else spec.env_id
 
 
 def reward_threshold(env_id: str) -> float | None:

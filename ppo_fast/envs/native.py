@@ -3,7 +3,6 @@
 import math
 import operator
 import secrets
-import sys
 import time
 import zlib
 from collections.abc import Sequence
@@ -91,7 +90,7 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
                 known = ", ".join(spec.params) or "none"
                 raise TypeError(f"make_vec: {spec.env_id} has no keyword {name!r}; it has: {known}")
         self.metadata = {
-            "render_modes": list(RENDER_MODES) if spec.has_original else [],
+            "render_modes": [] if spec.original is None else list(RENDER_MODES),
             "autoreset_mode": mode,
         }
         self.render_mode = render_mode
@@ -309,10 +308,7 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         if name in self._native_spec.params:
             return tuple(self._native.get_param(name, i) for i in range(self.num_envs))
         if name == "state":
-            return tuple(
-                np.array([v for k, v in self._native.state_of(i).items() if k != "last_u"])
-                for i in range(self.num_envs)
-            )
+            return tuple(self._state_of(i) for i in range(self.num_envs))
         if name == "np_random":
             return self.np_random
         if name == "np_random_seed":
@@ -368,6 +364,13 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         """Release what rendering holds."""
         if self._renderer is not None:
             self._renderer.close()
+
+    def _state_of(self, env: int) -> NDArray[Any]:
+        """The fields of a state, without those that the original has elsewhere."""
+        fields = self._native.state_of(env)
+        original = self._native_spec.original
+        elsewhere = () if original is None else original.drawn
+        return np.array([value for name, value in fields.items() if name not in elsewhere])
 
     def _frame(self, renderer: Renderer, env: int) -> NDArray[np.uint8]:
         params = {name: self._native.get_param(name, env) for name in self._native_spec.params}
@@ -447,22 +450,8 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
                         f"reset: options[{name!r}] must be a number, got {options[name]!r}"
                     )
             values[name] = value
-        if "low" in values and "high" in values and values["low"] > values["high"]:
-            raise ValueError(
-                f"reset: options['low'] ({values['low']}) must not exceed "
-                f"options['high'] ({values['high']})"
-            )
-        if not self._native_spec.has_original:
-            return values
-        for name in ("x_init", "y_init"):
-            if values.get(name, 0) < 0:
-                raise ValueError(
-                    f"reset: options[{name!r}] must not be negative, got {values[name]}"
-                )
-        # NumPy, too, draws only from ranges of a finite width.
-        for name in ("low", "high", "x_init", "y_init"):
-            if abs(values.get(name, 0)) > sys.float_info.max / 2:
-                raise ValueError(f"reset: options[{name!r}] must be finite, got {values[name]}")
+        if self._native_spec.original is not None:
+            self._native_spec.original.check_options(values)
         return values
 
 

@@ -16,7 +16,7 @@ def require_render_mode(spec: NativeSpec, render_mode: str | None) -> None:
     """Refuse a render mode that a native environment has not."""
     if render_mode is None:
         return
-    if not spec.has_original:
+    if spec.original is None:
         raise ValueError(f"make_vec: {spec.env_id} cannot be rendered; render_mode must be None")
     if render_mode not in RENDER_MODES:
         raise ValueError(
@@ -30,6 +30,8 @@ class Renderer:
 
     def __init__(self, spec: NativeSpec) -> None:
         self._env: Any = gymnasium.make(spec.env_id, render_mode="rgb_array").unwrapped
+        assert spec.original is not None  # see require_render_mode
+        self._drawn = spec.original.drawn
         self.render_fps: int = self._env.metadata["render_fps"]
 
     def frame(self, state: Mapping[str, float], params: Mapping[str, Any]) -> NDArray[np.uint8]:
@@ -37,8 +39,8 @@ class Renderer:
         for name, value in params.items():
             setattr(self._env, name, value)
         values = dict(state)
-        if "last_u" in values:  # Pendulum draws the torque, too
-            self._env.last_u = values.pop("last_u") or None
+        for name in self._drawn:
+            setattr(self._env, name, values.pop(name) or None)
         self._env.state = np.array(list(values.values()))
         frame: NDArray[np.uint8] = self._env.render()
         return frame

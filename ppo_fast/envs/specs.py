@@ -1,6 +1,5 @@
 """What Python knows of each native environment: its spaces, time limit and solved score."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from ppo_fast import _core
+from ppo_fast.envs.originals import ORIGINALS, Original
 from ppo_fast.info import NativeEnvInfo
 
 NAMESPACE = "ppo_fast"
@@ -36,8 +36,8 @@ class NativeSpec:
         Its keywords, which are attributes as well.
     default_options
         What `reset(options=...)` may set, with the values it has otherwise.
-    has_original
-        Whether Gymnasium has an environment of this id, which then draws its frames.
+    original
+        Gymnasium's environment of this id, which draws its frames; None if there is none.
     """
 
     env_id: str
@@ -47,28 +47,7 @@ class NativeSpec:
     action_space: Callable[[], spaces.Discrete | spaces.Box]
     params: tuple[str, ...] = ()
     default_options: dict[str, Any] = field(default_factory=dict)
-    has_original: bool = False
-
-
-def _symmetric(*high: float) -> spaces.Box:
-    bounds = np.array(high, dtype=np.float32)
-    return spaces.Box(-bounds, bounds, dtype=np.float32)
-
-
-# Twice the limits of an episode, so that the observation that ends one is inside as well.
-_CARTPOLE_LIMITS = (2.4 * 2, np.inf, 12 * 2 * math.pi / 360 * 2, np.inf)
-_CAR_LOW = np.array([-1.2, -0.07], dtype=np.float32)
-_CAR_HIGH = np.array([0.6, 0.07], dtype=np.float32)
-
-# The observation spaces of Gymnasium's originals; their other facts stand in csrc/envs.
-_OBSERVATION_SPACES: dict[str, Callable[[], spaces.Box]] = {
-    "CartPole-v0": lambda: _symmetric(*_CARTPOLE_LIMITS),
-    "CartPole-v1": lambda: _symmetric(*_CARTPOLE_LIMITS),
-    "Acrobot-v1": lambda: _symmetric(1.0, 1.0, 1.0, 1.0, 4 * math.pi, 9 * math.pi),
-    "MountainCar-v0": lambda: spaces.Box(_CAR_LOW, _CAR_HIGH, dtype=np.float32),
-    "MountainCarContinuous-v0": lambda: spaces.Box(_CAR_LOW, _CAR_HIGH, dtype=np.float32),
-    "Pendulum-v1": lambda: _symmetric(1.0, 1.0, 8.0),
-}
+    original: Original | None = None
 
 
 def _action_space(info: NativeEnvInfo) -> spaces.Discrete | spaces.Box:
@@ -78,7 +57,9 @@ def _action_space(info: NativeEnvInfo) -> spaces.Discrete | spaces.Box:
     return spaces.Box(low, high, (info["action_size"],), np.float32)
 
 
-def _observation_space(info: NativeEnvInfo) -> spaces.Box:
+def _observation_space(info: NativeEnvInfo, original: Original | None) -> spaces.Box:
+    if original is not None:
+        return original.observation_space()
     low, high = info["obs_bounds"]
     dtype: Any = np.dtype(info["obs_dtype"]).type
     return spaces.Box(low, high, info["obs_shape"], dtype)
@@ -87,16 +68,16 @@ def _observation_space(info: NativeEnvInfo) -> spaces.Box:
 def make_spec(info: NativeEnvInfo) -> NativeSpec:
     """The spec of an environment from what its table says."""
     env_id = info["name"]
-    original = _OBSERVATION_SPACES.get(env_id)
+    original = ORIGINALS.get(env_id)
     return NativeSpec(
         env_id=env_id,
         max_episode_steps=info["max_episode_steps"],
         reward_threshold=info["reward_threshold"],
-        observation_space=original or (lambda: _observation_space(info)),
+        observation_space=lambda: _observation_space(info, original),
         action_space=lambda: _action_space(info),
         params=info["params"],
         default_options=info["default_options"],
-        has_original=original is not None,
+        original=original,
     )
 
 
