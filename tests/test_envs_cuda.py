@@ -90,16 +90,26 @@ def test_each_step_is_that_of_the_cpu(env_id, num_envs, mode, device):
 @pytest.mark.parametrize("mode", MODES)
 def test_it_goes_on_by_itself(mode, device):
     # CartPole's trajectories stay together for a while even where sines differ in the last bit.
-    here, there = make_both("CartPole-v1", 70, device, autoreset_mode=mode, max_episode_steps=20)
+    here, there = make_both(
+        "CartPole-v1", 70, device, autoreset_mode=mode, max_episode_steps=20, episode_stats=True
+    )
     rng = np.random.default_rng(1)
     for _ in range(60):
         actions = draw(here, rng)
-        obs, rewards, terminated, truncated, _ = there.step(torch.from_numpy(actions).to(device))
+        obs, rewards, terminated, truncated, infos = there.step(
+            torch.from_numpy(actions).to(device)
+        )
         expected = here.step(actions)
         np.testing.assert_allclose(obs.cpu(), expected[0], rtol=1e-5, atol=1e-7)
         np.testing.assert_array_equal(rewards.cpu(), expected[1])
         np.testing.assert_array_equal(terminated.cpu(), expected[2])
         np.testing.assert_array_equal(truncated.cpu(), expected[3])
+        over = expected[2] | expected[3]
+        if over.any():
+            for name in ("r", "l"):
+                np.testing.assert_array_equal(
+                    infos["episode"][name].cpu()[over], expected[4]["episode"][name][over]
+                )
 
 
 @pytest.mark.parametrize("rewards_dtype", [torch.float32, torch.float64])

@@ -82,7 +82,7 @@ class Loop {
           restart(block, i, params_of(batch, first + i), options);
           block.over[i] = false;
         }
-        observe_all(block, lanes, first, out);
+        observe_lanes(block, 0, lanes, first, out);
       }
       return 0;
     });
@@ -101,33 +101,14 @@ class Loop {
     });
   }
 
-  // A step of one environment, as a lane of a GPU takes it; step_block is the same for a tile.
+  // A step of one environment, as a lane of a GPU takes it.
   PPO_HD static void step_env(const EnvBatch& batch, const Action& action, std::ptrdiff_t env,
                               const StepOutputs& out) {
-    const Options defaults{};
     BlockType& block = block_of(batch, env / kTile);
     const int i = static_cast<int>(env % kTile);
-    const Params& params = params_of(batch, env);
-    StepResult result = {0.0, false, false};
-    if (block.over[i]) {  // under NEXT_STEP: this step is the reset
-      restart(block, i, params, defaults);
-    } else {
-      result = move_one(block, i, params, action);
-      block.elapsed[i] += 1;
-      result.truncated |= block.elapsed[i] >= batch.max_episode_steps;
-      block.episode_return[i] += result.reward;
-    }
-    block.over[i] = result.terminated | result.truncated;
-    if (block.over[i]) end_episode(batch, block, i, env, defaults, out);
-    E::observe(block.tile.load(i), static_cast<Scalar*>(out.obs) + env * out.obs_stride);
-    if (out.rewards_are_float32) {
-      static_cast<float*>(out.rewards)[env * out.rewards_stride] =
-          static_cast<float>(result.reward);
-    } else {
-      static_cast<double*>(out.rewards)[env * out.rewards_stride] = result.reward;
-    }
-    out.terminated[env * out.terminated_stride] = result.terminated;
-    out.truncated[env * out.truncated_stride] = result.truncated;
+    Moved<1> moved;
+    move_lane(block, i, params_of(batch, env), action, moved, 0);
+    finish(batch, block, i, 1, env, moved, out);
   }
 
   static bool is_over(const EnvBatch& batch, std::ptrdiff_t env) {
@@ -185,12 +166,98 @@ class Loop {
     block.episode_return[i] = 0.0;
   }
 
-  PPO_HD static StepResult move_one(BlockType& block, int i, const Params& params,
-                                    const Action& action) {
+  // What environments said of a move. Those whose episode was over may say anything: `finish` resets them.
+  template <int kLanes>
+  struct Moved {
+    alignas(64) double rewards[kLanes];
+    alignas(64) bool terminated[kLanes] = {};
+    alignas(64) bool truncated[kLanes] = {};
+  };
+
+  // Lane i of a block, whose results are the k-th.
+  template <int kLanes>
+  PPO_HD static void move_lane(BlockType& block, int i, const Params& params, const Action& action,
+                               Moved<kLanes>& moved, int k) {
+    if (block.over[i]) {  // under NEXT_STEP: this step is the reset
+      moved.rewards[k] = 0.0;
+      return;
+    }
     State state = block.tile.load(i);
     const StepResult result = E::step(state, params, action, block.rng[i]);
     block.tile.store(i, state);
-    return result;
+    moved.rewards[k] = result.reward;
+    moved.terminated[k] = result.terminated;
+    moved.truncated[k] = result.truncated;
+  }
+
+  // `actions` has room for a whole tile; lanes beyond the batch hold zeros.
+  static std::ptrdiff_t step_block(const EnvBatch& batch, BlockType& block, const Action* actions,
+                                   int lanes, std::ptrdiff_t first, const StepOutputs& out) {
+    Moved<kTile> moved;
+    move(batch, block, actions, lanes, first, moved);
+    return finish(batch, block, 0, lanes, first, moved, out);
+  }
+
+  static void move(const EnvBatch& batch, BlockType& block, const Action* actions, int lanes,
+                   std::ptrdiff_t first, Moved<kTile>& moved) {
+    if constexpr (TiledEnvironment<E>) {
+      // A tile costs the same however many lanes it has, so a few environments go one by one.
+      if (lanes > kTile / 4 && batch.params_stride == 0) {
+        E::step_tile(block.tile, params_of(batch, first), actions, lanes, moved.rewards,
+                     moved.terminated);
+        return;
+      }
+    }
+    for (int i = 0; i < lanes; ++i) {
+      move_lane(block, i, params_of(batch, first + i), actions[i], moved, i);
+    }
+  }
+
+  // What follows a move: time limit, statistics, resets and results of `lanes` lanes from `begin` on, a whole tile
+  // of the CPU or one lane of a GPU. The first is environment `first`. Returns how many episodes ended. Loops
+  // are short of work, so that each is one of vectors.
+  template <int kLanes>
+  PPO_HD static std::ptrdiff_t finish(const EnvBatch& batch, BlockType& block, int begin, int lanes,
+                                      std::ptrdiff_t first, Moved<kLanes>& moved,
+                                      const StepOutputs& out) {
+    const Options defaults{};
+    std::int32_t* elapsed = block.elapsed + begin;
+    double* episode_return = block.episode_return + begin;
+    bool* over = block.over + begin;
+    alignas(64) bool late[kLanes] = {};
+    for (int i = 0; i < lanes; ++i) {
+      elapsed[i] += 1;
+      late[i] = elapsed[i] >= batch.max_episode_steps;
+    }
+    for (int i = 0; i < kLanes; ++i) moved.truncated[i] |= late[i];
+    for (int i = 0; i < lanes; ++i) episode_return[i] += moved.rewards[i];
+    // Only NEXT_STEP gets here with episodes that are over: this step is their reset.
+    if (any(over, lanes)) {
+      for (int i = 0; i < lanes; ++i) {
+        if (!over[i]) continue;
+        restart(block, begin + i, params_of(batch, first + i), defaults);
+        moved.rewards[i] = 0.0;
+        moved.terminated[i] = moved.truncated[i] = false;
+      }
+    }
+    std::ptrdiff_t ended = 0;
+    for (int i = 0; i < kLanes; ++i) over[i] = moved.terminated[i] | moved.truncated[i];
+    if (any(over, lanes)) {
+      for (int i = 0; i < lanes; ++i) {
+        if (!over[i]) continue;
+        ++ended;
+        end_episode(batch, block, begin + i, first + i, defaults, out);
+      }
+    }
+    observe_lanes(block, begin, lanes, first, out);
+    if (out.rewards_are_float32) {
+      write(moved.rewards, lanes, static_cast<float*>(out.rewards), out.rewards_stride, first);
+    } else {
+      write(moved.rewards, lanes, static_cast<double*>(out.rewards), out.rewards_stride, first);
+    }
+    write(moved.terminated, lanes, out.terminated, out.terminated_stride, first);
+    write(moved.truncated, lanes, out.truncated, out.truncated_stride, first);
+    return ended;
   }
 
   // What is kept of an episode that has ended, and under SAME_STEP its reset.
@@ -212,73 +279,7 @@ class Loop {
     }
   }
 
-  // `actions` has room for a whole tile; lanes beyond the batch hold zeros.
-  static std::ptrdiff_t step_block(const EnvBatch& batch, BlockType& block, const Action* actions,
-                                   int lanes, std::ptrdiff_t first, const StepOutputs& out) {
-    const Options defaults{};
-    alignas(64) double rewards[kTile];
-    alignas(64) bool terminated[kTile] = {};
-    alignas(64) bool truncated[kTile] = {};
-    alignas(64) bool late[kTile] = {};
-
-    move(batch, block, actions, lanes, first, rewards, terminated, truncated);
-    for (int i = 0; i < lanes; ++i) {
-      block.elapsed[i] += 1;
-      late[i] = block.elapsed[i] >= batch.max_episode_steps;
-    }
-    for (int i = 0; i < kTile; ++i) truncated[i] |= late[i];
-    for (int i = 0; i < lanes; ++i) block.episode_return[i] += rewards[i];
-    // Only NEXT_STEP gets here with episodes that are over: this step is their reset.
-    if (any(block.over, lanes)) {
-      for (int i = 0; i < lanes; ++i) {
-        if (!block.over[i]) continue;
-        restart(block, i, params_of(batch, first + i), defaults);
-        rewards[i] = 0.0;
-        terminated[i] = truncated[i] = false;
-      }
-    }
-    std::ptrdiff_t ended = 0;
-    for (int i = 0; i < kTile; ++i) block.over[i] = terminated[i] | truncated[i];
-    if (any(block.over, lanes)) {
-      for (int i = 0; i < lanes; ++i) {
-        if (!block.over[i]) continue;
-        ++ended;
-        end_episode(batch, block, i, first + i, defaults, out);
-      }
-    }
-    observe_all(block, lanes, first, out);
-    if (out.rewards_are_float32) {
-      write(rewards, lanes, static_cast<float*>(out.rewards), out.rewards_stride, first);
-    } else {
-      write(rewards, lanes, static_cast<double*>(out.rewards), out.rewards_stride, first);
-    }
-    write(terminated, lanes, out.terminated, out.terminated_stride, first);
-    write(truncated, lanes, out.truncated, out.truncated_stride, first);
-    return ended;
-  }
-
-  static void move(const EnvBatch& batch, BlockType& block, const Action* actions, int lanes,
-                   std::ptrdiff_t first, double* rewards, bool* terminated, bool* truncated) {
-    if constexpr (TiledEnvironment<E>) {
-      // A tile costs the same however many lanes it has, so a few environments go one by one.
-      if (lanes > kTile / 4 && batch.params_stride == 0) {
-        E::step_tile(block.tile, params_of(batch, first), actions, lanes, rewards, terminated);
-        return;
-      }
-    }
-    for (int i = 0; i < lanes; ++i) {
-      if (block.over[i]) {
-        rewards[i] = 0.0;
-        continue;
-      }
-      const StepResult result = move_one(block, i, params_of(batch, first + i), actions[i]);
-      rewards[i] = result.reward;
-      terminated[i] = result.terminated;
-      truncated[i] = result.truncated;
-    }
-  }
-
-  static bool any(const bool* flags, int lanes) {
+  PPO_HD static bool any(const bool* flags, int lanes) {
     // Eight flags at a time.
     std::uint64_t found = 0;
     int i = 0;
@@ -291,15 +292,17 @@ class Loop {
     return found != 0;
   }
 
-  static void observe_all(const BlockType& block, int lanes, std::ptrdiff_t first,
-                          const StepOutputs& out) {
+  PPO_HD static void observe_lanes(const BlockType& block, int begin, int lanes,
+                                   std::ptrdiff_t first, const StepOutputs& out) {
     Scalar* obs = static_cast<Scalar*>(out.obs) + first * out.obs_stride;
-    for (int i = 0; i < lanes; ++i) E::observe(block.tile.load(i), obs + i * out.obs_stride);
+    for (int i = 0; i < lanes; ++i) {
+      E::observe(block.tile.load(begin + i), obs + i * out.obs_stride);
+    }
   }
 
   template <typename From, typename To>
-  static void write(const From* from, int lanes, To* to, std::ptrdiff_t stride,
-                    std::ptrdiff_t first) {
+  PPO_HD static void write(const From* from, int lanes, To* to, std::ptrdiff_t stride,
+                           std::ptrdiff_t first) {
     if (stride == 1) {
       for (int i = 0; i < lanes; ++i) to[first + i] = static_cast<To>(from[i]);
     } else {
