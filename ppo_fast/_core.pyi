@@ -171,6 +171,7 @@ class Learner:
     def policy(
         self, obs: NDArray[np.float32], threads: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]: ...
+    # Columns and step are tuples: EpochColumns and EpochStep of ppo_fast.learners.native.
     def epoch(
         self,
         obs: NDArray[np.float32],

@@ -1,8 +1,6 @@
 // _core.Learner: checks, keeps the arrays that it works on, releases the GIL.
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <limits>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -15,18 +13,11 @@
 #include "bind.h"
 #include "distributions/cpu.h"
 #include "envs/held_vector_env.h"
+#include "learner/arguments.h"
 #include "learner/collect.h"
-#include "learner/learner.h"
-#include "support/arrays.h"
-#include "surrogate/settings.h"
 
 namespace ppo {
 namespace {
-
-using arrays::Array;
-using arrays::Given;
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 using LayerTuple = std::tuple<std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t, std::ptrdiff_t>;
 using HeadTuple = std::tuple<LayerTuple, int>;
@@ -114,38 +105,6 @@ Learner make_learner(std::vector<Part> parts, Activation activation, PolicyForm 
   if (form.log_std_place < 0) refuse("log_std_place", "must not be negative");
   if (form.sample_freq < 1) refuse("sample_freq", "must be positive");
   return {std::move(parts), activation, std::move(form)};
-}
-
-int checked_threads(const char* function, int threads) {
-  if (threads < 1) {
-    Argument{function, "threads"}.value_error("must be positive, got " + std::to_string(threads));
-  }
-  return threads;
-}
-
-// A contiguous array of T with these axes; -1 stands for any length.
-template <typename T>
-Array contiguous(const char* function, const char* name, const py::handle& object,
-                 std::initializer_list<py::ssize_t> shape) {
-  const Argument argument{function, name};
-  const Array array = argument.array(object);
-  argument.require_dtype<T>(array, "the learner's");
-  std::vector<py::ssize_t> wanted(shape);
-  for (std::size_t k = 0; k < wanted.size(); ++k) {
-    const py::ssize_t axis = static_cast<py::ssize_t>(k);
-    if (wanted[k] < 0 && axis < array.ndim()) wanted[k] = array.shape(axis);
-  }
-  argument.require_shape(array, wanted, "");
-  if (!array.is_contiguous()) argument.value_error("must be contiguous");
-  return array;
-}
-
-template <typename T>
-T* writable(const char* function, const char* name, const py::handle& object,
-            std::initializer_list<py::ssize_t> shape) {
-  const Array array = contiguous<T>(function, name, object, shape);
-  Argument{function, name}.require_writable(array);
-  return static_cast<T*>(array.mutable_data());
 }
 
 // Gives Python's signal handlers a chance every tenth of a second of a long call without the GIL: Ctrl-C may
@@ -255,109 +214,22 @@ class PyLearner {
     return py::make_tuple(first, second);
   }
 
-  // Passes over `order`, one for each row of it. columns: (actions, logp, advantages, returns, old_values, old_first,
-  // old_log_std), of which the last three may be None. step: (minibatch_size, learning_rate,
-  // max_grad_norm, stop_kl, stop_on, steps_taken, threads), where None is no limit. Returns (stats, steps of
-  // Adam, stopped, failure), failure being "" or what the last minibatch failed in.
+  // Passes over `order`, one for each row of it. Returns (stats, steps of Adam, stopped, failure), failure being
+  // "" or what the last minibatch failed in.
   py::tuple epoch(const py::array& obs, const py::array& order, const py::tuple& columns,
-                  const py::tuple& settings, const py::tuple& given_step) {
-    const char* f = "epoch";
+                  const py::tuple& loss, const py::tuple& step) {
     const InUse in_use(*this);
-    const Array rows = observations(f, obs);
-    require_length(f, "columns", columns, 7);
-    require_length(f, "settings", settings, kLossSettings);
-    require_length(f, "step", given_step, 7);
-    const std::vector<Given> step = arrays::all(given_step);
-    const std::ptrdiff_t size = rows.shape(0);
-    const std::ptrdiff_t components = learner_.policy().components;
-    const std::ptrdiff_t dims = learner_.policy().dims;
-    const auto column = [&](std::size_t k, const char* name) -> const float* {
-      if (columns[k].is_none()) return nullptr;
-      return static_cast<const float*>(contiguous<float>(f, name, columns[k], {size}).data());
-    };
-    SampleArrays samples;
-    samples.obs = static_cast<const float*>(rows.data());
-    if (learner_.policy().is_discrete()) {
-      samples.actions.discrete = {read_actions<std::int64_t>(f, columns[0], size * components),
-                                  components, 1};
-    } else {
-      samples.actions.continuous = {read_actions<float>(f, columns[0], size * components),
-                                    components, 1};
-    }
-    const auto required = [&](std::size_t k, const char* name) {
-      if (columns[k].is_none()) Argument{f, name}.value_error("is missing");
-      return column(k, name);
-    };
-    samples.logp = required(1, "logp");
-    samples.advantages = required(2, "advantages");
-    samples.returns = required(3, "returns");
-    samples.old_values = column(4, "old_values");
-    if (!columns[5].is_none()) {
-      samples.old_first = static_cast<const float*>(
-          contiguous<float>(f, "old policy", columns[5], {size, dims}).data());
-    }
-    if (!columns[6].is_none()) {
-      const Array log_std = learner_.policy().log_std == LogStd::kParameter
-                                ? contiguous<float>(f, "old log_std", columns[6], {dims})
-                                : contiguous<float>(f, "old log_std", columns[6], {size, dims});
-      samples.old_log_std = static_cast<const float*>(log_std.data());
-    }
-
-    EpochSettings chosen;
-    read_settings(f, settings, chosen.loss);
-    const auto number = [&](std::size_t k, const char* name) {
-      return step[k].is_none() ? kInfinity : Argument{f, name}.number(step[k]);
-    };
-    if (std::isfinite(chosen.loss.clip_range_values) && samples.old_values == nullptr) {
-      Argument{f, "old_values"}.value_error("is missing; clip_range_values needs it");
-    }
-    const bool has_old = samples.old_first != nullptr &&
-                         (learner_.policy().is_discrete() || samples.old_log_std != nullptr);
-    if ((chosen.loss.kl_coef != 0 || chosen.loss.kl_hinge != 0) && !has_old) {
-      Argument{f, "old policy"}.value_error("is missing; the KL penalty needs it");
-    }
-    if (!has_old) samples.old_first = nullptr;
-    chosen.minibatch = Argument{f, "minibatch_size"}.integer(step[0]);
-    chosen.learning_rate = number(1, "learning_rate");
-    chosen.max_grad_norm = number(2, "max_grad_norm");
-    chosen.stop_kl = number(3, "stop_kl");
-    chosen.stop_on = static_cast<int>(Argument{f, "stop_on"}.integer(step[4]));
-    if (chosen.stop_on < 0 || chosen.stop_on >= kNumLossStats) {
-      Argument{f, "stop_on"}.value_error("must be the place of a statistic");
-    }
-    chosen.steps_taken = number(5, "steps_taken");
-    chosen.threads = checked_threads(f, step[6].object().cast<int>());
-    chosen.at_step = SignalCheck();
-
-    const Array order_array = read_order(f, order);
-    const std::ptrdiff_t epochs = order_array.ndim() == 2 ? order_array.shape(0) : 1;
-    const std::ptrdiff_t count = order_array.shape(order_array.ndim() - 1);
-    const auto* indices = static_cast<const std::int64_t*>(order_array.data());
-    if (chosen.minibatch < 1) Argument{f, "minibatch_size"}.value_error("must be positive");
-    for (std::ptrdiff_t i = 0; i < epochs * count; ++i) {
-      if (indices[i] >= 0 && indices[i] < size) continue;
-      Argument{f, "order"}.value_error("must be within the samples, got " +
-                                       std::to_string(indices[i]));
-    }
-    chosen.minibatch = std::min(chosen.minibatch, std::max<std::ptrdiff_t>(count, 1));
-    const std::ptrdiff_t most = epochs * ((count + chosen.minibatch - 1) / chosen.minibatch);
+    const Array rows = observations(kEpoch, obs);
+    const SampleArrays samples = read_samples(learner_.policy(), rows, EpochColumns(columns));
+    EpochSettings settings = read_epoch_settings(loss, EpochStep(step));
+    require_what_the_loss_needs(settings.loss, samples);
+    const EpochOrder passes = read_order(order, rows.shape(0));
+    settings.minibatch = std::min(settings.minibatch, std::max<std::ptrdiff_t>(passes.count, 1));
+    settings.at_step = SignalCheck();
+    const std::ptrdiff_t most =
+        passes.epochs * ((passes.count + settings.minibatch - 1) / settings.minibatch);
     py::array_t<double> stats(std::vector<py::ssize_t>{most, kNumLossStats});
-    double* out = stats.mutable_data();
-    EpochOutcome outcome;
-    {
-      const py::gil_scoped_release release;
-      for (std::ptrdiff_t e = 0; e < epochs; ++e) {
-        const EpochOutcome one = learner_.epoch(samples, indices + e * count, count, chosen,
-                                                out + outcome.minibatches * kNumLossStats);
-        const std::ptrdiff_t minibatches = outcome.minibatches + one.minibatches;
-        const std::ptrdiff_t steps = outcome.steps + one.steps;
-        outcome = one;
-        outcome.minibatches = minibatches;
-        outcome.steps = steps;
-        if (one.stopped || one.failure != EpochOutcome::kNone) break;
-        chosen.steps_taken += static_cast<double>(one.steps);
-      }
-    }
+    const EpochOutcome outcome = run_passes(samples, passes, settings, stats.mutable_data());
     const py::slice done(0, outcome.minibatches, 1);
     return py::make_tuple(stats[done], outcome.steps, outcome.stopped, failure_text(outcome));
   }
@@ -439,17 +311,21 @@ class PyLearner {
     return contiguous<float>(function, "obs", obs, {-1, learner_.inputs()});
   }
 
-  // Indices [S], or [E, S].
-  static Array read_order(const char* function, const py::array& order) {
-    if (order.ndim() == 2) return contiguous<std::int64_t>(function, "order", order, {-1, -1});
-    return contiguous<std::int64_t>(function, "order", order, {-1});
-  }
-
-  static void require_length(const char* function, const char* name, const py::tuple& tuple,
-                             std::size_t length) {
-    if (tuple.size() == length) return;
-    Argument{function, name}.value_error("must have " + std::to_string(length) + " elements, got " +
-                                         std::to_string(tuple.size()));
+  // Until one stops or fails. The outcome is that of the last pass, with the minibatches and steps of all.
+  EpochOutcome run_passes(const SampleArrays& samples, const EpochOrder& passes,
+                          EpochSettings& settings, double* stats) {
+    const py::gil_scoped_release release;
+    EpochOutcome outcome;
+    for (std::ptrdiff_t e = 0; e < passes.epochs; ++e) {
+      EpochOutcome one = learner_.epoch(samples, passes.indices + e * passes.count, passes.count,
+                                        settings, stats + outcome.minibatches * kNumLossStats);
+      settings.steps_taken += static_cast<double>(one.steps);
+      one.minibatches += outcome.minibatches;
+      one.steps += outcome.steps;
+      outcome = one;
+      if (outcome.stopped || outcome.failure != EpochOutcome::kNone) break;
+    }
+    return outcome;
   }
 
   static void copy_rows(const View2<const float>& from, std::ptrdiff_t rows, std::ptrdiff_t columns,
@@ -457,30 +333,6 @@ class PyLearner {
     for (std::ptrdiff_t i = 0; i < rows; ++i) {
       for (std::ptrdiff_t k = 0; k < columns; ++k) to[i * columns + k] = from(i, k);
     }
-  }
-
-  // Actions: a contiguous array of so many T, whatever its axes.
-  template <typename T>
-  static Array action_array(const char* function, const py::handle& object, std::ptrdiff_t size) {
-    const Argument argument{function, "actions"};
-    const Array array = argument.array(object);
-    argument.require_dtype<T>(array, "the learner's");
-    if (array.size() != size || !array.is_contiguous()) {
-      argument.value_error("must be contiguous with " + std::to_string(size) + " elements, got " +
-                           arrays::shape_text(array));
-    }
-    return array;
-  }
-  template <typename T>
-  static const T* read_actions(const char* function, const py::handle& object,
-                               std::ptrdiff_t size) {
-    return static_cast<const T*>(action_array<T>(function, object, size).data());
-  }
-  template <typename T>
-  static T* writable_actions(const char* function, const py::handle& object, std::ptrdiff_t size) {
-    const Array array = action_array<T>(function, object, size);
-    Argument{function, "actions"}.require_writable(array);
-    return static_cast<T*>(array.mutable_data());
   }
 
   static std::string failure_text(const EpochOutcome& outcome) {

@@ -4,7 +4,7 @@ Parameters, gradient and the moments of Adam are torch's memory. Nothing is conv
 checkpoint, an evaluation or a run that goes on does not know which engine it came from.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -41,6 +41,30 @@ _MISSING = {
 }
 
 Layer = tuple[int, int, int, int]
+
+
+class EpochColumns(NamedTuple):
+    """What `_core.Learner.epoch` learns from besides observations (csrc/learner/arguments.h)."""
+
+    actions: NDArray[Any]
+    logp: NDArray[np.float32]
+    advantages: NDArray[np.float32]
+    returns: NDArray[np.float32]
+    old_values: NDArray[np.float32] | None
+    old_first: NDArray[np.float32] | None
+    old_log_std: NDArray[np.float32] | None
+
+
+class EpochStep(NamedTuple):
+    """How `_core.Learner.epoch` steps (csrc/learner/arguments.h); None is no limit."""
+
+    minibatch_size: int
+    learning_rate: float
+    max_grad_norm: float | None
+    stop_kl: float | None
+    stop_on: int
+    steps_taken: float
+    threads: int
 
 
 def why_not_native(config: TrainConfig) -> str | None:
@@ -143,29 +167,26 @@ class NativeLearner(TorchLearner):
     ) -> EpochResult:
         if not loss.has_critic:
             raise ValueError("the native engine has no loss without a critic")
-        columns = (
-            rollout.actions,
-            _flat(rollout.logp),
-            _flat(rollout.advantages),
-            _flat(rollout.returns),
-            None if loss.clip_range_values is None else _flat(rollout.old_values),
-            self._old_first if loss.uses_kl else None,
-            self._old_log_std if loss.uses_kl else None,
+        columns = EpochColumns(
+            actions=rollout.actions,
+            logp=_flat(rollout.logp),
+            advantages=_flat(rollout.advantages),
+            returns=_flat(rollout.returns),
+            old_values=None if loss.clip_range_values is None else _flat(rollout.old_values),
+            old_first=self._old_first if loss.uses_kl else None,
+            old_log_std=self._old_log_std if loss.uses_kl else None,
+        )
+        native_step = EpochStep(
+            minibatch_size=step.minibatch_size,
+            learning_rate=step.learning_rate,
+            max_grad_norm=step.max_grad_norm,
+            stop_kl=step.stop_kl,
+            stop_on=STATS.index(step.stop_on),
+            steps_taken=float(self._steps_taken),
+            threads=self._threads,
         )
         stats, steps, stopped, failure = self._native.epoch(
-            self._seen_obs,
-            order,
-            columns,
-            loss_settings(**loss.settings()),
-            (
-                step.minibatch_size,
-                step.learning_rate,
-                step.max_grad_norm,
-                step.stop_kl,
-                STATS.index(step.stop_on),
-                float(self._steps_taken),
-                self._threads,
-            ),
+            self._seen_obs, order, columns, loss_settings(**loss.settings()), native_step
         )
         self._steps_taken += steps
         if failure == "loss":
