@@ -1,6 +1,7 @@
 # The native kernels. Arguments are checked here, in C++ (csrc/*/bind.cpp); documentation is at
 # the Python functions that call these.
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,12 @@ def token_gae(
 
 LOSS_STATS: tuple[str, ...]
 
+class Family(IntEnum):
+    categorical = 0
+    bernoulli = 1
+    gaussian = 2
+    squashed_gaussian = 3
+
 # A distribution is a tuple: ppo_fast.distributions.base.Parameters.
 def sample(
     dist: tuple[Any, ...],
@@ -134,18 +141,30 @@ def loss(
     settings: tuple[Any, ...],
 ) -> list[NDArray[Any]]: ...
 
+class Activation(IntEnum):
+    tanh = 0
+    relu = 1
+    elu = 2
+    silu = 3
+
+class LogStd(IntEnum):
+    none = 0
+    parameter = 1
+    output = 2
+    noise = 3
+
 _Layer = tuple[int, int, int, int]
 
 class Learner:
     def __init__(
         self,
         parts: Sequence[tuple[int, Sequence[_Layer], Sequence[tuple[_Layer, int]]]],
-        activation: int,
-        family: int,
+        activation: Activation,
+        family: Family,
         dims: int,
         components: int,
         sizes: Sequence[int],
-        log_std: int,
+        log_std: LogStd,
         log_std_place: int,
         first_log_std: float,
         sample_freq: int,

@@ -27,7 +27,13 @@ from ppo_fast.torch_memory import require_memory
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
 
 # Names of the parameters of each family in errors.
-_NAMES = {GIVEN: "logp", 0: "logits", 1: "logits", 2: "mean", 3: "mean"}
+_NAMES = {
+    GIVEN: "logp",
+    _core.Family.categorical.value: "logits",
+    _core.Family.bernoulli.value: "logits",
+    _core.Family.gaussian.value: "mean",
+    _core.Family.squashed_gaussian.value: "mean",
+}
 
 # The first tensors of a loss have gradients.
 _WITH_GRADIENT = 4

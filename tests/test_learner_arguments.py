@@ -23,16 +23,17 @@ _VALUE = (HIDDEN, 1, 59, 67)
 PARAMETERS = 68
 FORM = {
     "parts": [(OBS_SIZE, [_TRUNK], [(_POLICY, 0), (_VALUE, 1)])],
-    "activation": 0,
-    "family": 0,
+    "activation": _core.Activation.tanh,
+    "family": _core.Family.categorical,
     "dims": NUM_ACTIONS,
     "components": 1,
     "sizes": [],
-    "log_std": 0,
+    "log_std": _core.LogStd.none,
     "log_std_place": 0,
     "first_log_std": 0.0,
     "sample_freq": 1,
 }
+GAUSSIAN = {"family": _core.Family.gaussian, "log_std": _core.LogStd.parameter}
 COLUMNS = ("actions", "logp", "advantages", "returns", "old_values", "old_first", "old_log_std")
 STEP = {
     "minibatch_size": 64,
@@ -137,8 +138,15 @@ def test_inputs_may_be_read_only():
     assert (steps, failure) == (3, "")
 
 
+@pytest.mark.parametrize("name", ["activation", "family", "log_std"])
+@pytest.mark.parametrize("value", [0, 9, "none", _core.LOSS_STATS])
+def test_numbers_and_names_are_no_kinds(name, value):
+    with pytest.raises(TypeError, match="incompatible constructor arguments"):
+        make(**{name: value})
+
+
 def test_relu_of_an_infinity():
-    learner = make(False, activation=1)
+    learner = make(False, activation=_core.Activation.relu)
     arrays = memory()
     arrays[0][:24] = -3e38  # the products overflow: all hidden units are at -inf or +inf
     arrays[0][59:67] = 0
@@ -351,7 +359,7 @@ CRASHED = {
     "epoch before link": ("epoch(make(False))", "link"),
     "collect before link": (
         "collect(make(False, parts=[(3, [_TRUNK], [((8, 1, 32, 40), 0), (_VALUE, 1)])], "
-        "family=2, dims=1, log_std=1, log_std_place=41))",
+        "**GAUSSIAN, dims=1, log_std_place=41))",
         "link",
     ),
     "link: too few": ("make(False).link(*memory(3))", "link: parameters"),
@@ -398,11 +406,8 @@ CRASHES = {
         "act(make(sizes=[90, 90], components=2), actions=np.zeros((SAMPLES, 2), np.int64))",
         "sizes",
     ),
-    "an activation that is none": ("make(activation=9).values(obs(), 1)", "activation"),
-    "a family that is none": ("make(family=9)", "family"),
     "log_std outside": (
-        "act(make(family=2, components=3, log_std=1, log_std_place=10**9), "
-        "actions=floats(SAMPLES, 3))",
+        "act(make(**GAUSSIAN, components=3, log_std_place=10**9), actions=floats(SAMPLES, 3))",
         "parameters",
     ),
 }

@@ -1,4 +1,6 @@
-// _core.sample, evaluate, evaluate_backward, kl and kl_backward.
+// _core.Family, sample, evaluate, evaluate_backward, kl and kl_backward.
+#include <pybind11/native_enum.h>
+
 #include "bind.h"
 #include "distributions/call.h"
 
@@ -156,6 +158,12 @@ py::tuple kl_backward(const py::tuple& old, const py::tuple& dist, const py::obj
 }  // namespace
 
 void bind_distributions(py::module_& m) {
+  py::native_enum<Family>(m, "Family", "enum.IntEnum")
+      .value("categorical", Family::kCategorical)
+      .value("bernoulli", Family::kBernoulli)
+      .value("gaussian", Family::kGaussian)
+      .value("squashed_gaussian", Family::kSquashedGaussian)
+      .finalize();
   m.def("sample", &sample, py::arg("dist"), py::arg("noise"), py::arg("seed"), py::arg("first_id"),
         py::arg("step"), py::arg("deterministic"), py::arg("actions"), py::arg("logp"),
         py::arg("entropy"));

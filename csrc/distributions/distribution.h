@@ -8,7 +8,7 @@
 
 namespace ppo {
 
-// The order is that of the classes' `_family` in ppo_fast.distributions.
+// Python's _core.Family.
 enum class Family : int {
   kCategorical = 0,  // one component, or several side by side: multi-categorical
   kBernoulli = 1,

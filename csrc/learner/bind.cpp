@@ -1,4 +1,4 @@
-// _core.Learner: checks, keeps the arrays that it works on, releases the GIL.
+// _core.Learner, Activation and LogStd: checks, keeps the arrays that it works on, releases the GIL.
 #include <algorithm>
 #include <chrono>
 #include <mutex>
@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <pybind11/native_enum.h>
 #include <pybind11/stl.h>
 
 #include "bind.h"
@@ -65,16 +66,6 @@ std::vector<Part> parts_of(const std::vector<PartTuple>& from) {
   return parts;
 }
 
-// An enumerator of `count`.
-template <typename Enum>
-Enum choice(const char* name, int value, int count) {
-  if (value < 0 || value >= count) {
-    refuse(name,
-           "must be from 0 to " + std::to_string(count - 1) + ", got " + std::to_string(value));
-  }
-  return static_cast<Enum>(value);
-}
-
 // Refuses a form that does not go with the policy's head.
 Learner make_learner(std::vector<Part> parts, Activation activation, PolicyForm form) {
   std::ptrdiff_t columns = 0;
@@ -84,7 +75,7 @@ Learner make_learner(std::vector<Part> parts, Activation activation, PolicyForm 
     }
   }
   if (form.is_discrete() != (form.log_std == LogStd::kNone)) {
-    refuse("log_std", "must be 0 for discrete actions, and for no others");
+    refuse("log_std", "must be none for discrete actions, and for no others");
   }
   if (form.dims * (form.log_std == LogStd::kOutput ? 2 : 1) != columns) {
     refuse("dims", "must be those of the policy's head, got " + std::to_string(form.dims));
@@ -126,13 +117,13 @@ class SignalCheck {
 
 class PyLearner {
  public:
-  PyLearner(const std::vector<PartTuple>& parts, int activation, int family, std::ptrdiff_t dims,
-            std::ptrdiff_t components, std::vector<std::int64_t> sizes, int log_std,
-            std::ptrdiff_t log_std_place, float first_log_std, std::uint64_t sample_freq)
-      : learner_(make_learner(
-            parts_of(parts), choice<Activation>("activation", activation, 4),
-            {choice<Family>("family", family, 4), dims, components, std::move(sizes),
-             choice<LogStd>("log_std", log_std, 4), log_std_place, first_log_std, sample_freq})) {}
+  PyLearner(const std::vector<PartTuple>& parts, Activation activation, Family family,
+            std::ptrdiff_t dims, std::ptrdiff_t components, std::vector<std::int64_t> sizes,
+            LogStd log_std, std::ptrdiff_t log_std_place, float first_log_std,
+            std::uint64_t sample_freq)
+      : learner_(make_learner(parts_of(parts), activation,
+                              {family, dims, components, std::move(sizes), log_std, log_std_place,
+                               first_log_std, sample_freq})) {}
 
   // The arrays stay the caller's; the learner holds on to them.
   void link(const py::array& parameters, const py::array& gradient, const py::array& exp_avg,
@@ -382,9 +373,22 @@ class PyLearner {
 }  // namespace
 
 void bind_learner(py::module_& m) {
+  py::native_enum<Activation>(m, "Activation", "enum.IntEnum")
+      .value("tanh", Activation::kTanh)
+      .value("relu", Activation::kRelu)
+      .value("elu", Activation::kElu)
+      .value("silu", Activation::kSilu)
+      .finalize();
+  py::native_enum<LogStd>(m, "LogStd", "enum.IntEnum")
+      .value("none", LogStd::kNone)
+      .value("parameter", LogStd::kParameter)
+      .value("output", LogStd::kOutput)
+      .value("noise", LogStd::kNoise)
+      .finalize();
   py::class_<PyLearner>(m, "Learner")
-      .def(py::init<const std::vector<PartTuple>&, int, int, std::ptrdiff_t, std::ptrdiff_t,
-                    std::vector<std::int64_t>, int, std::ptrdiff_t, float, std::uint64_t>(),
+      .def(py::init<const std::vector<PartTuple>&, Activation, Family, std::ptrdiff_t,
+                    std::ptrdiff_t, std::vector<std::int64_t>, LogStd, std::ptrdiff_t, float,
+                    std::uint64_t>(),
            py::arg("parts"), py::arg("activation"), py::arg("family"), py::arg("dims"),
            py::arg("components"), py::arg("sizes"), py::arg("log_std"), py::arg("log_std_place"),
            py::arg("first_log_std"), py::arg("sample_freq"))

@@ -31,7 +31,7 @@ class FloatMemory {
   std::ptrdiff_t size_ = 0;
 };
 
-// Where a Gaussian has its log_std from.
+// Where a Gaussian has its log_std from; Python's _core.LogStd.
 enum class LogStd : int {
   kNone = 0,       // it is none
   kParameter = 1,  // [dims] of the parameters, for all states

@@ -22,6 +22,7 @@ constexpr std::ptrdiff_t kNarrow = 8;
 // Rows along which vectors run are padded to whole vectors of every instruction set.
 PPO_HD constexpr std::ptrdiff_t padded(std::ptrdiff_t size) { return (size + 15) / 16 * 16; }
 
+// Python's _core.Activation.
 enum class Activation : int { kTanh = 0, kRelu = 1, kElu = 2, kSilu = 3 };
 
 // y = W x + b. W [outputs, inputs] and b [outputs] start at these places of the flat parameters.

@@ -41,7 +41,7 @@ class Distribution:
 
     __slots__ = ()
 
-    _family: ClassVar[int]
+    _family: ClassVar[int]  # of _core.Family
     _discrete: ClassVar[bool]
 
     def _parameters(self) -> Parameters:

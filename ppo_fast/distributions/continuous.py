@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ppo_fast import _core
 from ppo_fast.distributions.base import (
     Array,
     Distribution,
@@ -26,7 +27,7 @@ class Gaussian(Distribution):
     mean: Array
     log_std: Array
 
-    _family: ClassVar[int] = 2
+    _family: ClassVar[int] = _core.Family.gaussian.value
     _discrete: ClassVar[bool] = False
 
     def _parameters(self) -> Parameters:
@@ -55,7 +56,7 @@ class SquashedGaussian(Distribution):
     mean: Array
     log_std: Array
 
-    _family: ClassVar[int] = 3
+    _family: ClassVar[int] = _core.Family.squashed_gaussian.value
     _discrete: ClassVar[bool] = False
 
     def _parameters(self) -> Parameters:

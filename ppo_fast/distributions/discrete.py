@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ppo_fast import _core
 from ppo_fast.distributions.base import Array, Distribution, Parameters
 
 
@@ -21,7 +22,7 @@ class Categorical(Distribution):
     logits: Array
     mask: Array | None = None
 
-    _family: ClassVar[int] = 0
+    _family: ClassVar[int] = _core.Family.categorical.value
     _discrete: ClassVar[bool] = True
 
     def _parameters(self) -> Parameters:
@@ -60,7 +61,7 @@ class MultiCategorical(Distribution):
         numbers = (n.item() if isinstance(n, np.integer) else n for n in self.nvec)
         object.__setattr__(self, "nvec", tuple(numbers))
 
-    _family: ClassVar[int] = 0
+    _family: ClassVar[int] = _core.Family.categorical.value
     _discrete: ClassVar[bool] = True
 
     def _parameters(self) -> Parameters:
@@ -80,7 +81,7 @@ class Bernoulli(Distribution):
 
     logits: Array
 
-    _family: ClassVar[int] = 1
+    _family: ClassVar[int] = _core.Family.bernoulli.value
     _discrete: ClassVar[bool] = True
 
     def _parameters(self) -> Parameters:

@@ -31,8 +31,6 @@ from ppo_fast.learners.torch import TorchLearner, policy_change_of, require_fini
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS, fused_loss, loss_settings
 
-_ACTIVATIONS = ("tanh", "relu", "elu", "silu")  # the order of csrc/learner/network.h
-_LOG_STD = ("none", "parameter", "output", "noise")  # likewise of csrc/learner/learner.h
 _POLICY, _VALUE = 0, 1
 # What algorithms need that csrc/learner does not have.
 _MISSING = {
@@ -83,25 +81,26 @@ class NativeLearner(TorchLearner):
         self._threads = config.num_threads or _core.build_info()["threads"]
         self._squashed = config.continuous == "squashed"
         is_float = layout.kind == "continuous"
-        family = {"categorical": 0, "multi_categorical": 0, "bernoulli": 1, "continuous": 2}
         log_std = getattr(self.model.actor, "log_std", None)
         is_noise = is_float and config.continuous == "gsde"
         # A log_std that all states share; None where there is none or each has its own.
         self._log_std: NDArray[np.float32] | None = None
         if log_std is not None and not is_noise:
             self._log_std = log_std.detach().numpy()
-        kind = "none"
-        if is_float:
-            kind = "noise" if is_noise else "parameter" if log_std is not None else "output"
-        dims = self.model.actor.head.out_features // (2 if kind == "output" else 1)
+        kind = _core.LogStd.none
+        if is_noise:
+            kind = _core.LogStd.noise
+        elif is_float:
+            kind = _core.LogStd.output if log_std is None else _core.LogStd.parameter
+        dims = self.model.actor.head.out_features // (2 if kind == _core.LogStd.output else 1)
         self._native = _core.Learner(
             parts=self._parts(),
-            activation=_ACTIVATIONS.index(config.activation),
-            family=family[layout.kind] + (is_float and self._squashed),
+            activation=_core.Activation[config.activation],
+            family=self._family(),
             dims=dims,
             components=int(np.prod(layout.shape)),
             sizes=list(layout.sizes) if layout.kind == "multi_categorical" else [],
-            log_std=_LOG_STD.index(kind),
+            log_std=kind,
             log_std_place=0 if log_std is None else self._place(log_std),
             first_log_std=config.log_std,
             sample_freq=config.noise_steps,
@@ -274,6 +273,12 @@ class NativeLearner(TorchLearner):
 
     def _normal(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.ascontiguousarray(obs if self._normalizer is None else self._normalizer(obs))
+
+    def _family(self) -> _core.Family:
+        kind = self._layout.kind
+        if kind == "continuous":
+            return _core.Family.squashed_gaussian if self._squashed else _core.Family.gaussian
+        return _core.Family.bernoulli if kind == "bernoulli" else _core.Family.categorical
 
     def _distribution(self, first: Any, log_std: Any) -> Distribution:
         kind = self._layout.kind
