@@ -290,7 +290,7 @@ def make_original(
     original = original_id(env_id)
     spec = native_spec(env_id)
     given = env_kwargs if render_mode is None else {**env_kwargs, "render_mode": render_mode}
-    if spec is None or not spec.has_original:
+    if spec is None or spec.original is None:
         return make_single(original, **given)
     entry_point = gymnasium.spec(original).entry_point
     assert isinstance(entry_point, str)
