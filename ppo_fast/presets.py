@@ -33,12 +33,13 @@ _PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "learning_rate": 5e-4,
         "entropy_coef": 0.0,
     },
-    ("CartPole-v1", "trpo"): {"total_steps": 200_000},
+    ("CartPole-v1", "trpo"): {"total_steps": 200_000, "gamma": 0.98},
     ("CartPole-v1", "ppo-kl"): {
         "total_steps": 200_000,
         "num_envs": 32,
         "num_steps": 64,
         "learning_rate": 2e-3,
+        "gamma": 0.98,
         "entropy_coef": 0.0,
     },
     ("CartPole-v1", "ppo-clip"): {
