@@ -141,6 +141,8 @@ def _train(args: list[str]) -> int:
         if resume.resume is None:
             raise UsageError("--resume needs the folder of a run")
         return _report(**vars(resume))
+    if sum(arg.partition("=")[0] == "--env-kwargs" for arg in args) > 1:
+        raise UsageError("give --env-kwargs once, with each NAME=VALUE behind it")
     env_id = _value_of("--env-id", args)
     if args and not args[0].startswith("-"):
         if env_id is not None:

@@ -14,6 +14,7 @@ MOST_SAMPLES = 2**31
 
 # Keywords of make_vec that are fields of their own, or no matter of a run.
 _NOT_FOR_ENVS = {
+    "env_id": "it is a field of its own",
     "num_envs": "it is a field of its own",
     "num_threads": "it is a field of its own",
     "device": "it is a field of its own",
@@ -21,6 +22,9 @@ _NOT_FOR_ENVS = {
     "backend": "training takes native environments and Gymnasium's",
     "vectorization": "it is a field of its own",
     "episode_stats": "training counts episodes by itself",
+    "wrappers": "register an id whose entry point applies them (docs/envs.md)",
+    "vector_kwargs": "training makes the batch by itself",
+    "vectorization_mode": "vectorization is a field of its own",
     "render_mode": "videos are made by ppo-fast eval --video",
 }
 
@@ -466,9 +470,11 @@ def is_device(name: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's, which JSON can hold; in a tuple, too."""
+    """NumPy's numbers as Python's, which JSON can hold; in a tuple or dict, too."""
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
+    if isinstance(value, dict):
+        return {name: _plain(x) for name, x in value.items()}
     if isinstance(value, numbers.Integral) and not isinstance(value, (bool, int)):
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, (int, float)):

@@ -1,6 +1,7 @@
 """What a policy sees: from an environment's observations to rows of numbers."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -80,20 +81,29 @@ class ObsLayout:
         """
         if isinstance(self.space, spaces.Box):
             return self._read_box(np.asarray(obs, np.float32))
-        space, first = self.space, obs
-        while isinstance(space, (spaces.Dict, spaces.Tuple)):
-            name, space = _members(space)[0]
-            first = _member(first, name)
+        if isinstance(self.space, spaces.Tuple) and not isinstance(obs, tuple):
+            raise ValueError(
+                f"obs of {self.space} must be a tuple (for a batch, of arrays), "
+                f"got {type(obs).__name__}"
+            )
+        space, first = next(_leaves(self.space, obs))
         if np.ndim(first) == len(_shape(space)) + 1:
             return self.rows(obs, len(first)), False
         return self.row(obs), True
+
+    def shows_pictures(self) -> bool:
+        """Whether a part of it is a Box of bytes with three axes."""
+        return any(
+            isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
+            for space in _kinds(self.space)
+        )
 
     def _read_box(self, obs: Rows) -> tuple[Rows, bool]:
         forms = (_shape(self.space), (self.size,))
         is_single = obs.shape in forms
         if not is_single and not (obs.ndim > 0 and obs.shape[1:] in forms):
             known = " or ".join(f"{x} or {_text(('N', *x))}" for x in dict.fromkeys(forms))
-            raise ValueError(f"must have shape {known}, got {obs.shape}")
+            raise ValueError(f"obs must have shape {known}, got {obs.shape}")
         return obs.reshape(-1, self.size), is_single
 
 
@@ -112,12 +122,14 @@ def _parts(space: Space, obs: Any, count: int | None) -> list[NDArray[Any]]:
     Written anew, as Gymnasium's `flatten` takes one observation at a time.
     """
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        members = [_parts(part, _member(obs, name), count) for name, part in _members(space)]
-        return [array for arrays in members for array in arrays]
+        parts = [_parts(part, _member(space, obs, name), count) for name, part in _members(space)]
+        return [array for arrays in parts for array in arrays]
     expected = _shape(space) if count is None else (count, *_shape(space))
     items = np.asarray(obs)
-    if items.shape != expected:
-        raise ValueError(f"of {space} must have shape {expected}, got {items.shape}")
+    # Environments are seldom strict about axes of size 1; numbers of a Box can be nothing else.
+    is_right = items.size == math.prod(expected) and isinstance(space, spaces.Box)
+    if items.shape != expected and not is_right:
+        raise ValueError(f"obs of {space} must have shape {expected}, got {items.shape}")
     items = items.reshape(1 if count is None else count, math.prod(_shape(space)))
     if isinstance(space, spaces.Discrete):
         return [_one_hot(items[:, 0], int(space.n), int(space.start), space)]
@@ -131,7 +143,7 @@ def _one_hot(chosen: NDArray[Any], n: int, start: int, space: Space) -> NDArray[
     of_each: NDArray[np.bool_] = chosen[:, None] == np.arange(start, start + n)
     if not of_each.any(axis=1).all():
         wrong = chosen[~of_each.any(axis=1)][0]
-        raise ValueError(f"must be in {space}, got {wrong}")
+        raise ValueError(f"obs must be in {space}, got {wrong}")
     return of_each
 
 
@@ -139,11 +151,31 @@ def _members(space: Any) -> list[tuple[Any, Space]]:
     return list(space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces))
 
 
-def _member(obs: Any, name: Any) -> Any:
+def _member(space: Space, obs: Any, name: Any) -> Any:
     try:
-        return obs[name]
+        if isinstance(space, spaces.Dict) or len(obs) == len(_members(space)):
+            return obs[name]
     except (KeyError, IndexError, TypeError):
-        raise ValueError(f"must have {name!r}, got {obs!r}") from None
+        pass
+    needed = repr(name) if isinstance(space, spaces.Dict) else f"{len(_members(space))} parts"
+    raise ValueError(f"obs must have {needed}, got {obs!r}")
+
+
+def _leaves(space: Space, obs: Any) -> Iterator[tuple[Space, Any]]:
+    """The parts that are neither Dict nor Tuple."""
+    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+        yield space, obs
+        return
+    for name, part in _members(space):
+        yield from _leaves(part, _member(space, obs, name))
+
+
+def _kinds(space: Space) -> Iterator[Space]:
+    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+        yield space
+        return
+    for _, part in _members(space):
+        yield from _kinds(part)
 
 
 def _shape(space: Space) -> tuple[int, ...]:

@@ -300,13 +300,15 @@ def test_keywords_of_environments(call):
     assert_error(
         call("train", "FrozenLake-v1", "--env-kwargs", *given),
         1,
-        r"FrozenLake-v1 cannot be made: .*'is_slippery': False, 'desc': \['SFG'\], "
+        r"FrozenLake-v1 cannot be made with .*'is_slippery': False, 'desc': \['SFG'\], "
         "'render_fps': '', 'x': 'a=b'",
     )
     result = call("train", "FrozenLake-v1", *QUICK, "--env-kwargs", *given[:3], "--out", "run")
     assert result[0] == 0
     kept = json.loads(Path("run/config.json").read_text())["env_kwargs"]
     assert kept == {"is_slippery": False, "desc": ["SFG"], "max_episode_steps": 9}
+    twice = ["--env-kwargs", "is_slippery=False", "--env-kwargs", "map_name=8x8"]
+    assert_error(call("train", "FrozenLake-v1", *twice), 2, "give --env-kwargs once, with each")
     for wrong in ("is_slippery", "=3", "is-slippery=False"):
         assert_error(
             call("train", "FrozenLake-v1", "--env-kwargs", wrong),

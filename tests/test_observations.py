@@ -102,14 +102,18 @@ def test_a_space_without_numbers():
 @pytest.mark.parametrize(
     ("space", "obs", "message"),
     [
-        ("discrete", 5, r"must be in Discrete\(5\), got 5"),
+        ("discrete", 5, r"^obs must be in Discrete\(5\), got 5"),
         ("discrete", -1, r"must be in Discrete\(5\), got -1"),
         ("discrete", [0, 1, 9], r"must be in Discrete\(5\), got 9"),
         ("discrete", [[0, 1]], r"of Discrete\(5\) must have shape \(\), got \(1, 2\)"),
         ("starts", [4, 0], r"must be in MultiDiscrete.*, got 4"),
         ("binary", [0, 1], r"of MultiBinary\(4\) must have shape \(4,\), got \(2,\)"),
-        ("tuple", (1, 2), r"must have 2, got \(1, 2\)"),
-        ("tuple", 3, "must have 0, got 3"),
+        ("tuple", (1, 2), r"must have 3 parts, got \(1, 2\)"),
+        ("tuple", (1, 2, 0, 1), r"must have 3 parts, got \(1, 2, 0, 1\)"),
+        ("tuple", 3, "must be a tuple .*, got int"),
+        # Observations one behind the other are no batch, however many they are.
+        ("tuple", [(1, 2, 0), (3, 4, 1), (5, 6, 0)], "must be a tuple .*, got list"),
+        ("tuple", np.zeros((3, 3), int), "must be a tuple .*, got ndarray"),
         ("dict", {"position": [0.0, 0.0]}, "must have 'camera', got"),
         ("box", [0.0, 0.0], r"must have shape \(3,\) or \(N, 3\), got \(2,\)"),
     ],
@@ -117,6 +121,38 @@ def test_a_space_without_numbers():
 def test_wrong_observations(space, obs, message):
     with pytest.raises(ValueError, match=message):
         ObsLayout.of("it", SPACES[space]).read(obs)
+
+
+def test_environments_may_be_lax():
+    """Axes of size 1 of a Box, and a list for a Tuple, in what they give themselves."""
+    box = ObsLayout.of("it", SPACES["box"])
+    np.testing.assert_array_equal(box.row(np.ones((1, 3))), np.ones((1, 3)))
+    np.testing.assert_array_equal(box.rows(np.ones((2, 3, 1)), 2), np.ones((2, 3)))
+    one = ObsLayout.of("it", spaces.Box(-1, 1, (1,)))
+    assert one.row(0.5).tolist() == [[0.5]]
+    pair = ObsLayout.of("it", spaces.Tuple([spaces.Discrete(2), spaces.Discrete(2)]))
+    assert pair.row([0, 1]).tolist() == [[1, 0, 0, 1]]
+
+
+def test_a_first_part_without_parts():
+    space = spaces.Dict({"a": spaces.Dict({}), "b": spaces.Discrete(2)})
+    read, is_single = ObsLayout.of("it", space).read({"a": {}, "b": [1, 0, 1]})
+    assert not is_single
+    assert read.tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (SPACES["picture"], True),
+        (spaces.Dict({"x": SPACES["box"], "view": SPACES["picture"]}), True),
+        (spaces.Box(-1, 1, (2, 3, 3)), False),
+        (spaces.MultiBinary([2, 2, 2]), False),
+        (SPACES["dict"], False),
+    ],
+)
+def test_which_are_pictures(space, expected):
+    assert ObsLayout.of("it", space).shows_pictures() is expected
 
 
 def test_parts_of_a_batch_that_disagree_in_number():

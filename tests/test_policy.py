@@ -8,6 +8,7 @@ import pytest
 import ppo_fast
 from ppo_fast import TrainConfig
 from ppo_fast.distributions import Categorical
+from ppo_fast.training import evaluate
 
 torch = pytest.importorskip("torch")
 
@@ -86,6 +87,9 @@ def test_the_network_is_a_copy_that_learns_and_travels(policy):
     traced = torch.export.export(network, (obs,)).module()
     loaded = copy.deepcopy(network)
     loaded.load_state_dict(network.state_dict())
+    wide = copy.deepcopy(network).double()(obs.double())
+    for a, b in zip(wide, expected, strict=True):
+        torch.testing.assert_close(a.float(), b)
     for other in (traced, loaded):
         for a, b in zip(other(obs), expected, strict=True):
             torch.testing.assert_close(a, b)
@@ -119,3 +123,29 @@ def test_only_false_ends_a_run(answer, tmp_path):
     longer = ppo_fast.train(resume=config.out, total_steps=1024)
     whole = ppo_fast.train(TrainConfig("CartPole-v1", out=tmp_path / "w", anneal_lr=False, **FEW))
     np.testing.assert_array_equal(longer.metrics["kl"], whole.metrics["kl"])
+
+
+def test_who_is_told_to_end_has_its_target_still(tmp_path):
+    config = TrainConfig("CartPole-v1", out=tmp_path / "run", target_return=12.0, **FEW)
+    ppo_fast.train(config, on_update=lambda row: False)
+    longer = ppo_fast.train(resume=config.out, total_steps=100_000)
+    assert longer.config.target_return == 12.0
+    assert longer.metrics["steps"][-1] < 100_000
+
+
+def test_checkpoints_of_version_1(tmp_path):
+    """They had the shape of a box, or its size alone, and could not be told to end."""
+    config = TrainConfig("CartPole-v1", out=tmp_path / "run", **FEW)
+    policy = ppo_fast.train(config).policy
+    obs = observations(policy, 9)
+    path = config.out / "checkpoint.pt"
+    new = torch.load(path, weights_only=True)
+    old = {name: x for name, x in new.items() if name not in ("observations", "told_to_end")}
+    for older in ({"obs_size": 4}, {"obs_size": 4, "obs_shape": [2, 2]}):
+        torch.save(old | {"version": 1} | older, path)
+        loaded = ppo_fast.load(config.out)
+        np.testing.assert_array_equal(loaded.predict(obs), policy.predict(obs))
+        assert evaluate(loaded, episodes=3).returns.tolist()  # whatever shape the environment has
+    np.testing.assert_array_equal(loaded.predict(obs.reshape(9, 2, 2)), policy.predict(obs))
+    longer = ppo_fast.train(resume=config.out, total_steps=2048)
+    assert longer.metrics["steps"][-1] == 2048

@@ -983,9 +983,9 @@ def test_code_in_a_checkpoint_is_not_run(copied, how, zipped):
 @pytest.mark.parametrize("how", ["load", "resume"])
 def test_checkpoint_of_a_newer_version(copied, how):
     path = copied / CHECKPOINT
-    torch.save(torch.load(path, weights_only=True) | {"version": 2}, path)
+    torch.save(torch.load(path, weights_only=True) | {"version": 3}, path)
     with pytest.raises(
-        ValueError, match=r"checkpoint\.pt is a checkpoint of version 2; this is version 1$"
+        ValueError, match=r"checkpoint\.pt is a checkpoint of version 3; this is version 2$"
     ):
         openers(copied)[how]()
 

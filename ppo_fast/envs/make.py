@@ -273,11 +273,14 @@ def make_single(env_id: str, **env_kwargs: Any) -> gymnasium.Env[Any, Any]:
 @contextmanager
 def _making(env_id: str, env_kwargs: dict[str, Any]) -> Iterator[None]:
     """ValueError where an environment cannot be made, of the keywords that were given, too."""
-    of_keywords = (TypeError,) if env_kwargs else ()
+    of_keywords = (TypeError, ValueError, LookupError, AssertionError) if env_kwargs else ()
     try:
         yield
-    except (gymnasium.error.Error, ImportError, *of_keywords) as error:
+    except (gymnasium.error.Error, ImportError) as error:
         raise ValueError(f"{env_id} cannot be made: {error}") from None
+    except of_keywords as error:
+        words = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{env_id} cannot be made with {env_kwargs}: {words}") from error
 
 
 def make_original(

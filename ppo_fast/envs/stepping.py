@@ -6,11 +6,13 @@ last of the old one, which is what a truncated value needs.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 from numpy.typing import NDArray
 
 from ppo_fast.envs import saving
@@ -193,7 +195,18 @@ class VectorEnvStepper:
         saving.set_state(self._env.envs, state)
 
     def close(self) -> None:
-        self._env.close()
+        env = self._env
+        if not isinstance(env, AsyncVectorEnv):
+            env.close()
+            return
+        # A process that has died, or is at work, gives no answer that could be waited for.
+        if env._state is AsyncState.DEFAULT:
+            with suppress(EOFError, ConnectionError):
+                env.close()
+        for process in env.processes:
+            process.kill()
+            process.join()
+        env.closed = True
 
 
 def _layout(env: Any, space: Spaces) -> ObsLayout:

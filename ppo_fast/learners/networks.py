@@ -172,7 +172,8 @@ class PolicyNetwork(nn.Module):
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         if self.most is not None:  # as ObsNormalizer does
-            obs = ((obs - self.mean) * self.scale).clip(-self.most, self.most).float()
+            normal = ((obs - self.mean) * self.scale).clip(-self.most, self.most)
+            obs = normal.to(next(self.model.parameters()).dtype)
         features = self.model.trunk(obs)
         outputs: Tensor = self.model.actor.head(self.model.actor.hidden(features))
         return outputs, self.model.critic(features).squeeze(-1)

@@ -14,7 +14,8 @@ from ppo_fast.extras import require
 
 FILE_NAME = "checkpoint.pt"
 FORMAT = "ppo-fast checkpoint"
-VERSION = 1
+VERSION = 2
+OLDER = (1,)
 KEYS = frozenset(
     {
         "config",
@@ -24,7 +25,8 @@ KEYS = frozenset(
         "steps",
         "draws",
         "seconds",
-        "ended_early",
+        "solved_early",
+        "told_to_end",
         "learner",
         "algorithm",
         "rewards",
@@ -86,7 +88,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is no ppo-fast checkpoint")
-    if content.get("version") != VERSION:
+    if content.get("version") not in (*OLDER, VERSION):
         raise ValueError(
             f"{path} is a checkpoint of version {content.get('version')}; this is version {VERSION}"
         )
@@ -98,10 +100,9 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _bring_up_to_date(content: dict[str, Any]) -> None:
-    """Names and forms that older checkpoints had."""
+    """What checkpoints of version 1 had otherwise."""
+    content.setdefault("told_to_end", False)
     if "obs_size" in content:  # all observations were boxes
         shape = content.get("obs_shape", [content["obs_size"]])
         box = {"low": -math.inf, "high": math.inf, "shape": shape, "dtype": "float32"}
         content["observations"] = box
-    if "solved_early" in content:
-        content["ended_early"] = content["solved_early"]

@@ -32,7 +32,7 @@ class Evaluation:
         returns: Sum of rewards of each episode [episodes].
         lengths: Steps of each episode [episodes].
         solved: Whether the mean return reaches the environment's reward_threshold; None if it has
-            none.
+            none, or env_kwargs have made another task of it.
         cut: How many episodes had not ended after 100,000 steps, and were left there.
     """
 
@@ -136,7 +136,8 @@ def _play(
         for env in envs:
             env.close()
     threshold = reward_threshold(env_id)
-    solved = None if threshold is None else bool(returns.mean() >= threshold)
+    is_another = threshold is None or bool(config.env_kwargs)
+    solved = None if is_another else bool(returns.mean() >= threshold)
     return Evaluation(returns, lengths, solved, cut)
 
 

@@ -106,7 +106,7 @@ class Policy:
         try:
             rows, is_single = self.observations.read(obs)
         except ValueError as error:
-            raise ValueError(f"{function}: obs {error}") from None
+            raise ValueError(f"{function}: {error}") from None
         _require_finite(function, rows)
         return np.ascontiguousarray(rows), is_single
 

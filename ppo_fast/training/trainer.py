@@ -160,7 +160,7 @@ def train(
             saved = TrainConfig.from_json(content["config"])
             config = replace(saved, out=folder, **changes)  # type: ignore[arg-type]
             if total_steps is not None:
-                config = _prolonged(config, content["steps"], content["ended_early"])
+                config = _prolonged(config, content["steps"], content["solved_early"])
         assert config is not None
         # Around the construction as well: the bits of the initial network depend on the threads.
         stack.enter_context(torch_threads(config.torch_threads))
@@ -180,14 +180,14 @@ def train(
             run.metrics.close()
 
 
-def _prolonged(config: TrainConfig, steps: int, ended_early: bool) -> TrainConfig:
+def _prolonged(config: TrainConfig, steps: int, solved_early: bool) -> TrainConfig:
     """The settings of a run that has so many steps, and shall have `total_steps`."""
     if config.total_steps <= steps:
         raise ValueError(
             f"train: total_steps must be more than the {steps:,} steps that {config.out} has, "
             f"got {config.total_steps}"
         )
-    return replace(config, target_return=None) if ended_early else config
+    return replace(config, target_return=None) if solved_early else config
 
 
 class _Run:
@@ -227,14 +227,13 @@ class _Run:
         self.draws = 0  # steps of each environment
         self.draws_before = 0
         self.seconds = 0.0
-        self.ended_early = False  # by target_return, or told to by on_update
+        self.solved_early = False
+        self.told_to_end = False  # by on_update
         self.notes: list[str] = []  # what the user should know before it starts
-        shape = self.stepper.single_observation_space.shape
-        if shape is not None and len(shape) == 3:
+        if self.observations.shows_pictures():
             self.notes.append(
-                f"{config.env_id} shows pictures, {shape}; the networks here are fully connected "
-                f"and see each as a row of {obs_size:,} numbers: shrink them by wrappers, or "
-                "expect little"
+                f"{config.env_id} shows pictures; the networks here are fully connected and see "
+                f"each as a row of {obs_size:,} numbers: shrink them by wrappers, or expect little"
             )
         self.metrics: MetricsWriter
 
@@ -269,7 +268,8 @@ class _Run:
         run.steps = content["steps"]
         run.draws = content["draws"]
         run.seconds = content["seconds"]
-        run.ended_early = content["ended_early"] and not is_longer
+        if not is_longer:
+            run.solved_early, run.told_to_end = content["solved_early"], content["told_to_end"]
         if run.is_over and is_finished(folder):
             raise ValueError(
                 f"{folder} has finished its {run.steps:,} steps; to go on, give it more total_steps"
@@ -295,7 +295,8 @@ class _Run:
 
     @property
     def is_over(self) -> bool:
-        return self.ended_early or self.steps >= self.config.total_steps
+        ended_early = self.solved_early or self.told_to_end
+        return ended_early or self.steps >= self.config.total_steps
 
     def reset_envs(self) -> None:
         """Start all episodes, from seeds of (seed, updates so far)."""
@@ -343,7 +344,14 @@ class _Run:
                     self.reset_envs()
                 self.stepper.get_state()  # tells now what else would be wrong at the first save
             while not self.is_over:
-                row = self.iterate()
+                try:
+                    row = self.iterate()
+                except (EOFError, ConnectionError):
+                    if not stop.is_set():
+                        raise
+                    # The processes of environments were told to end, too.
+                    self.plot()
+                    raise Interrupted(self.out, self.steps) from None
                 now = time.perf_counter()
                 self.seconds = before + now - start
                 row["seconds"] = self.seconds
@@ -352,11 +360,10 @@ class _Run:
                 display.update(row)
                 if on_update is not None:
                     try:
-                        told_to_end = on_update(row) is False
+                        self.told_to_end = on_update(row) is False
                     except (Exception, SystemExit):
                         self.save()
                         raise
-                    self.ended_early |= told_to_end
                 if stop.is_set() and not self.is_over:
                     self.save()
                     self.plot()
@@ -381,7 +388,7 @@ class _Run:
         self.updates += 1
         self.steps += self.rollout.num_samples
         mean_return = self.episodes.mean_return
-        self.ended_early = (
+        self.solved_early = (
             config.target_return is not None
             and self.episodes.is_full
             and mean_return >= config.target_return
@@ -518,7 +525,8 @@ class _Run:
                 "steps": self.steps,
                 "draws": self.draws,
                 "seconds": self.seconds,
-                "ended_early": self.ended_early,
+                "solved_early": self.solved_early,
+                "told_to_end": self.told_to_end,
                 "learner": self.learner.state(),
                 "algorithm": self.algorithm.state(),
                 "rewards": None if self.rewards is None else self.rewards.state(),
@@ -570,5 +578,6 @@ class _Run:
             "eval_mean_return": None if evaluation is None else evaluation.mean_return,
             "eval_std_return": None if evaluation is None else evaluation.std_return,
             "eval_episodes": 0 if evaluation is None else len(evaluation.returns),
+            "eval_cut": 0 if evaluation is None else evaluation.cut,
             "solved": None if evaluation is None else evaluation.solved,
         }
