@@ -148,6 +148,7 @@ def test_summary(finished):
         "eval_mean_return": evaluation.mean_return,
         "eval_std_return": evaluation.std_return,
         "eval_episodes": 3,
+        "eval_cut": 0,
         "solved": False,
     }
     assert evaluation.mean_return == evaluation.returns.mean()
