@@ -1175,7 +1175,9 @@ def test_environments_that_cannot_be_trained_on(env_id, message, num_envs, tiny,
 # Learning
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(k, marks=pytest.mark.slow) for k in range(2, 6))]
+)
 def test_the_preset_solves_cartpole(seed, tmp_path):
     result = ppo_fast.train(TrainConfig.preset(ENV, seed=seed, out=tmp_path / "run"))
     assert len(result.evaluation.returns) == 100

@@ -288,7 +288,9 @@ class Mortal(gymnasium.Env):
 
     observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
-    trainer = os.getpid()
+
+    def __init__(self, trainer):
+        self.trainer = trainer
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -306,15 +308,18 @@ class Mortal(gymnasium.Env):
 @pytest.mark.skipif(os.name != "posix", reason="processes are killed")
 @pytest.mark.timeout(60)
 def test_the_death_of_a_process_is_an_error(tmp_path):
-    gymnasium.register("tiny/mortal-v0", Mortal, max_episode_steps=1000)
-    config = few("tiny/mortal-v0", tmp_path / "run", vectorization="async", num_envs=6)
+    gymnasium.register(
+        "tiny/mortal-v0", Mortal, max_episode_steps=1000, kwargs={"trainer": os.getpid()}
+    )
+    others = set(multiprocessing.active_children())
+    config = few("tiny/mortal-v0", tmp_path / "run", vectorization="async", num_envs=3)
     try:
         with pytest.raises((EOFError, ConnectionError)) as failure:
             ppo_fast.train(dataclasses.replace(config, eval_episodes=0, total_steps=100_000))
     finally:
         del gymnasium.registry["tiny/mortal-v0"]
     assert "tiny/mortal-v0 could not play after 1 updates" in failure.value.__notes__[0]
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_native_environments_have_threads_instead():
