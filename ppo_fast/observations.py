@@ -121,9 +121,10 @@ def _parts(space: Space, obs: Any, count: int | None) -> list[NDArray[Any]]:
 
     Written anew, as Gymnasium's `flatten` takes one observation at a time.
     """
-    if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        parts = [_parts(part, _member(space, obs, name), count) for name, part in _members(space)]
-        return [array for arrays in parts for array in arrays]
+    return [x for leaf, items in _leaves(space, obs) for x in _parts_of_leaf(leaf, items, count)]
+
+
+def _parts_of_leaf(space: Space, obs: Any, count: int | None) -> list[NDArray[Any]]:
     expected = _shape(space) if count is None else (count, *_shape(space))
     items = np.asarray(obs)
     # Environments are seldom strict about axes of size 1; numbers of a Box can be nothing else.
@@ -162,7 +163,7 @@ def _member(space: Space, obs: Any, name: Any) -> Any:
 
 
 def _leaves(space: Space, obs: Any) -> Iterator[tuple[Space, Any]]:
-    """The parts that are neither Dict nor Tuple."""
+    """The parts of observations that are neither Dict nor Tuple, with their spaces."""
     if not isinstance(space, (spaces.Dict, spaces.Tuple)):
         yield space, obs
         return
@@ -171,6 +172,7 @@ def _leaves(space: Space, obs: Any) -> Iterator[tuple[Space, Any]]:
 
 
 def _kinds(space: Space) -> Iterator[Space]:
+    """The spaces of `_leaves`, without an observation."""
     if not isinstance(space, (spaces.Dict, spaces.Tuple)):
         yield space
         return

@@ -215,6 +215,12 @@ def make_stepper(
             "and has threads: leave it out"
         )
     if cuda.is_named(device):
+        if not is_native:
+            require_known(env_id)
+            raise ValueError(
+                f"{env_id} is stepped by Gymnasium, on the CPU; device {device} trains on native "
+                "environments: choose device cpu"
+            )
         return _stepper_on_gpu(env_id, num_envs, device, env_kwargs)
     if not is_native and num_envs == 1 and vectorization == "sync":
         return SingleEnvStepper(make_single(env_id, **env_kwargs))
@@ -243,12 +249,6 @@ def _deaf_to_the_terminal(trainer: int, env: gymnasium.Env[Any, Any]) -> gymnasi
 
 
 def _stepper_on_gpu(env_id: str, num_envs: int, device: str, env_kwargs: dict[str, Any]) -> Stepper:
-    if native_spec(env_id, device) is None:
-        require_known(env_id)
-        raise ValueError(
-            f"{env_id} is stepped by Gymnasium, on the CPU; device {device} trains on native "
-            "environments: choose device cpu"
-        )
     cuda.kernels(f"device={device!r}")
     mode = AutoresetMode.SAME_STEP
     with _making(env_id, env_kwargs):
@@ -286,20 +286,19 @@ def _making(env_id: str, env_kwargs: dict[str, Any]) -> Iterator[None]:
 def make_original(
     env_id: str, *, render_mode: str | None = None, **env_kwargs: Any
 ) -> gymnasium.Env[Any, Any]:
-    """Gymnasium's own environment behind an id, with keywords that training takes.
+    """The environment of an id that `original_id` gave, with keywords that training takes.
 
     What our native ones take as keywords are attributes of Gymnasium's, for the most part.
     """
-    original = original_id(env_id)
     spec = native_spec(env_id)
     given = env_kwargs if render_mode is None else {**env_kwargs, "render_mode": render_mode}
     if spec is None or spec.original is None:
-        return make_single(original, **given)
-    entry_point = gymnasium.spec(original).entry_point
+        return make_single(env_id, **given)
+    entry_point = gymnasium.spec(env_id).entry_point
     assert isinstance(entry_point, str)
     own = inspect.signature(load_env_creator(entry_point)).parameters
     keywords = {"max_episode_steps", *own}
-    env = make_single(original, **{name: x for name, x in given.items() if name in keywords})
+    env = make_single(env_id, **{name: x for name, x in given.items() if name in keywords})
     for name in given.keys() - keywords:
         setattr(env.unwrapped, name, given[name])
     return env

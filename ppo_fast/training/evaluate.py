@@ -12,7 +12,6 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo_fast.config import TrainConfig
 from ppo_fast.envs.make import make_original, original_id, reward_threshold
 from ppo_fast.envs.specs import is_header
 from ppo_fast.training.policy import Policy
@@ -104,7 +103,8 @@ def _play(
     lengths = np.zeros(episodes, np.int64)
     cut = 0
     envs = [
-        _make(config, video_folder if k == 0 else None) for k in range(min(_PARALLEL, episodes))
+        _make(env_id, config.env_kwargs, video_folder if k == 0 else None)
+        for k in range(min(_PARALLEL, episodes))
     ]
     try:
         playing: dict[int, int] = {}  # environment -> episode
@@ -149,10 +149,12 @@ def _act(policy: Policy, env_id: str, obs: list[Any], deterministic: bool) -> ND
         raise ValueError(f"{env_id} cannot be played on: {error}") from None
 
 
-def _make(config: TrainConfig, video_folder: Path | None) -> gymnasium.Env[Any, Any]:
+def _make(
+    env_id: str, env_kwargs: dict[str, Any], video_folder: Path | None
+) -> gymnasium.Env[Any, Any]:
     if video_folder is None:
-        return make_original(config.env_id, **config.env_kwargs)
-    env = make_original(config.env_id, render_mode="rgb_array", **config.env_kwargs)
+        return make_original(env_id, **env_kwargs)
+    env = make_original(env_id, render_mode="rgb_array", **env_kwargs)
     return gymnasium.wrappers.RecordVideo(
         env,
         str(video_folder),

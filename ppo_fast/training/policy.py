@@ -73,7 +73,8 @@ class Policy:
         After normalize_rewards in units of scaled rewards. ValueError as `predict`.
         """
         rows, is_single = self._rows("values", obs)
-        values: NDArray[np.float32] = self._learner.values(rows)
+        _require_finite("values", rows)
+        values: NDArray[np.float32] = self._learner.values(np.ascontiguousarray(rows))
         return values[0] if is_single else values
 
     def network(self) -> Any:
@@ -104,11 +105,9 @@ class Policy:
 
     def _rows(self, function: str, obs: Any) -> tuple[NDArray[np.float32], bool]:
         try:
-            rows, is_single = self.observations.read(obs)
+            return self.observations.read(obs)
         except ValueError as error:
             raise ValueError(f"{function}: {error}") from None
-        _require_finite(function, rows)
-        return np.ascontiguousarray(rows), is_single
 
 
 def _require_finite(function: str, rows: NDArray[np.float32]) -> None:
