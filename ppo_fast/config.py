@@ -245,8 +245,8 @@ class TrainConfig:
     """gsde: steps between two draws of the noise."""
 
     device: str = "cpu"
-    """Where networks and environments live: cpu, or cuda (cuda:1) for a GPU, with native
-    environments and without reinforce and trpo."""
+    """Where networks and native environments live: cpu, or cuda (cuda:1) for a GPU, without
+    reinforce and trpo."""
 
     num_threads: int | None = None
     """Threads for native environments and the native engine; None chooses by the work. Never

@@ -1,9 +1,12 @@
-"""CudaRollout: a rollout whose arrays are tensors on a device, and which waits for nothing."""
+"""CudaRollout: a rollout whose arrays are tensors on a device, and which waits for nothing but
+environments on the CPU.
+"""
 
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ppo_fast.actions import ActionLayout
@@ -33,7 +36,7 @@ class CudaRollout(Rollout):
         self._span = Span(place)
 
     def collect(self, stepper: Stepper, actor: Actor, *, first_step: int) -> None:
-        """As `Rollout.collect`, which is only put on the device's stream here."""
+        """As `Rollout.collect`; with environments on the device, only put on its stream here."""
         with self._span:
             super().collect(stepper, actor, first_step=first_step)
         self._given_rewards.copy_(self.rewards)
@@ -41,18 +44,17 @@ class CudaRollout(Rollout):
         self._is_finite = torch.stack([torch.isfinite(x).all() for x in given]).all()
 
     def times(self, collecting: float, whole: float) -> dict[str, float]:
-        """As `Rollout.times`, after the update: environments and policy are one graph."""
-        played = min(self._span.seconds(), whole)
-        return {"env_seconds": 0.0, "policy_seconds": played, "update_seconds": whole - played}
+        """As `Rollout.times`, after the update. Environments on the device are not told apart."""
+        return super().times(min(self._span.seconds(), whole), whole)
 
     def find_not_finite(self) -> NotFinite | None:
         """As `Rollout.find_not_finite`; waits for the rollout."""
         if self._is_finite is None or self._is_finite.item():
             return None
         on_cpu = Rollout(self.num_steps, self.num_envs, self._obs_shape, self._layout)
-        on_cpu.rewards[:] = self._given_rewards.cpu().numpy()
+        on_cpu.rewards[:] = self._on_cpu(self._given_rewards)
         for name in ("obs", "final_obs", "terminated", "truncated"):
-            getattr(on_cpu, name)[:] = getattr(self, name).cpu().numpy()
+            getattr(on_cpu, name)[:] = self._on_cpu(getattr(self, name))
         return on_cpu.find_not_finite()
 
     def estimate_values(self, critic: Critic, cut: Tensor | None = None) -> None:
@@ -66,6 +68,10 @@ class CudaRollout(Rollout):
 
     def _estimate(self, critic: Critic, obs: Tensor, values: Tensor) -> None:
         values.copy_(critic.values(obs.reshape(-1, *self._obs_shape)).view_as(values))
+
+    def _on_cpu(self, array: Tensor) -> NDArray[Any]:
+        here: NDArray[Any] = array.cpu().numpy()
+        return here
 
     def _zeros(self, shape: tuple[int, ...], dtype: Any) -> Tensor:
         name = np.dtype(dtype).name

@@ -260,7 +260,7 @@ class Rollout:
         actor.act(self.obs[t], self.actions[t], self.logp[t], step=first_step + t)
         start = perf_counter()
         stepper.step_into(
-            self._layout.to_env(self.actions[t]),
+            self._layout.to_env(self._on_cpu(self.actions[t])),
             self.obs[t + 1],
             self.rewards[t],
             self.terminated[t],
@@ -268,6 +268,11 @@ class Rollout:
             self.final_obs[t],
         )
         self.env_seconds += perf_counter() - start
+
+    def _on_cpu(self, array: Array) -> NDArray[Any]:
+        """The array itself; of a rollout on a device, its copy."""
+        here: NDArray[Any] = array
+        return here
 
     def _grow(self, num_steps: int) -> None:
         """Make room for that many steps; what is stored stays."""

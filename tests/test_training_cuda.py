@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -113,6 +114,44 @@ def test_a_run_is_that_of_the_torch_engine(case, gpu, on_cpu, tmp_path):
     assert_close_runs(ours, on_cpu(lambda: run_and_state(there)))
 
 
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_environments_on_the_cpu(num_envs, vectorization, gpu, on_cpu, foreign_env, tmp_path):
+    # Episodes end within a rollout and across two; gSDE draws at the steps of the whole run.
+    changes = {
+        "num_envs": num_envs,
+        "num_steps": 40,
+        "minibatch_size": 40,
+        "env_kwargs": {"max_episode_steps": 17},
+        "vectorization": vectorization,
+        "normalize_obs": True,
+        "normalize_rewards": True,
+    }
+    config = config_of(foreign_env, tmp_path / "gpu", **changes)
+    ours = run_and_state(config)
+    if gpu:
+        assert set(gpu) == {"_learn", "_act_on_row"}
+    assert (ours[0].metrics["env_seconds"] > 0).all()
+    assert ours[0].metrics["episodes"].tolist() == [k * 40 // 17 * num_envs for k in (1, 2, 3)]
+    there = dataclasses.replace(config, device="cpu", engine="torch", out=tmp_path / "cpu")
+    assert_close_runs(ours, on_cpu(lambda: run_and_state(there)))
+
+
+@pytest.mark.parametrize("kind", ["choices", "bits", "box"])
+def test_actions_for_environments_on_the_cpu(kind, gpu, on_cpu, tiny, tmp_path):
+    changes = {"continuous": "gsde", "noise_steps": 4} if kind == "box" else {}
+    env_id = "foreign/Pendulum-v1" if kind == "box" else tiny[kind]
+    if kind == "box":
+        gymnasium.register(env_id, gymnasium.spec("Pendulum-v1").entry_point, max_episode_steps=9)
+    try:
+        config = config_of(env_id, tmp_path / "gpu", num_envs=4, num_steps=20, **changes)
+        ours = run_and_state(config)
+        there = dataclasses.replace(config, device="cpu", engine="torch", out=tmp_path / "cpu")
+        assert_close_runs(ours, on_cpu(lambda: run_and_state(there)))
+    finally:
+        gymnasium.registry.pop("foreign/Pendulum-v1", None)
+
+
 class Reads(TorchFunctionMode):
     """Writes down what waits for the device."""
 
@@ -220,9 +259,12 @@ def test_it_learns(gpu, tmp_path):
 # Stopping, going on, changing places
 
 
-def test_a_run_goes_on_with_the_same_bits(gpu, tmp_path):
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "InvertedPendulum-v5"])
+def test_a_run_goes_on_with_the_same_bits(env_id, gpu, tmp_path):
+    if env_id.startswith("Inverted"):  # on the CPU
+        pytest.importorskip("mujoco")
     changes = {"normalize_obs": True, "normalize_rewards": True, "algorithm": "ppo-kl"}
-    config = config_of("CartPole-v1", tmp_path / "run", **changes)
+    config = config_of(env_id, tmp_path / "run", **changes)
     stopped(config, 1)
     ppo_fast.train(resume=config.out)
     whole = dataclasses.replace(config, out=tmp_path / "whole")
@@ -368,6 +410,20 @@ def test_an_environment_that_breaks_is_named(changes, gpu, on_cpu, tmp_path, mon
             assert state["learner"]["obs_moments"]["count"] == 2 * 96
 
 
+@pytest.mark.parametrize("what", ["rewards", "observations"])
+def test_an_environment_on_the_cpu_that_breaks_is_named(what, gpu, faulty, tmp_path):
+    # 2 x 12 steps an update: the second one of the third update, in environment 1.
+    faulty.fault = (what, 2 * 24 + 4, np.nan)
+    small = {"num_envs": 2, "num_steps": 12, "minibatch_size": 12}
+    config = config_of("tiny/faulty-v0", tmp_path / "run", 9, **small)
+    with pytest.raises(
+        RuntimeError, match=f"gave {what} that are not finite: nan from environ"
+    ) as e:
+        ppo_fast.train(config)
+    assert f"environment 1 at step {2 * 24 + 4} of the run" in str(e.value)
+    assert read_checkpoint(config.out)["updates"] == 2
+
+
 # Refusals
 
 
@@ -377,10 +433,10 @@ def test_an_environment_that_breaks_is_named(changes, gpu, on_cpu, tmp_path, mon
         ("CartPole-v1", {"algorithm": "reinforce"}, "reinforce plays .*; choose device cpu$"),
         ("CartPole-v1", {"algorithm": "trpo"}, "trpo decides .*; choose device cpu$"),
         ("CartPole-v1", {"engine": "native"}, "the native engine is .*; choose engine auto, or "),
-        ("foreign/Acrobot-v1", {}, "device cuda trains on native environments: choose device cpu"),
+        ("nowhere/Acrobot-v1", {}, "unknown environment 'nowhere/Acrobot-v1'"),
     ],
 )
-def test_refusals(env_id, changes, message, gpu, foreign_env, tmp_path):
+def test_refusals(env_id, changes, message, gpu, tmp_path):
     config = config_of(env_id, tmp_path / "run", **changes)
     with pytest.raises(ValueError, match=message):
         ppo_fast.train(config)

@@ -24,6 +24,7 @@ from ppo_fast.envs.native import NativeVectorEnv
 from ppo_fast.envs.specs import NAMESPACE, NATIVE_SPECS, native_spec
 from ppo_fast.envs.stepping import FlatStepper, SingleEnvStepper, Stepper, VectorEnvStepper
 from ppo_fast.extras import require
+from ppo_fast.observations import ObsLayout
 
 BACKENDS = ("native", "gymnasium", "ale", "envpool")
 VECTORIZATIONS = ("sync", "async")
@@ -205,8 +206,9 @@ def make_stepper(
 ) -> Stepper:
     """The environments of a training run: native, a single Gymnasium one, or a batch of those.
 
-    Their observations are rows of numbers, whatever space the environment gives them in. On a GPU
-    those of `CudaVectorEnv`, which no threads share.
+    Their observations are rows of numbers, whatever space the environment gives them in. For a GPU
+    they are tensors there: of native environments on it (`CudaVectorEnv`), which no threads share,
+    or of Gymnasium's on the CPU (`PinnedStepper`).
     """
     is_native = native_spec(env_id, device) is not None
     if is_native and vectorization != "sync":
@@ -214,14 +216,26 @@ def make_stepper(
             f"vectorization={vectorization} is for Gymnasium's environments; {env_id} is native, "
             "and has threads: leave it out"
         )
-    if cuda.is_named(device):
-        if not is_native:
-            require_known(env_id)
-            raise ValueError(
-                f"{env_id} is stepped by Gymnasium, on the CPU; device {device} trains on native "
-                "environments: choose device cpu"
-            )
+    if not cuda.is_named(device):
+        return _stepper_on_cpu(env_id, num_envs, is_native, num_threads, vectorization, env_kwargs)
+    cuda.kernels(f"device={device!r}")
+    if is_native:
         return _stepper_on_gpu(env_id, num_envs, device, env_kwargs)
+    from ppo_fast.envs.pinned import PinnedStepper  # which needs torch
+
+    stepper = _stepper_on_cpu(env_id, num_envs, False, None, vectorization, env_kwargs)
+    size = ObsLayout.of(env_id, stepper.single_observation_space).size
+    return PinnedStepper(stepper, size, cuda.place(device))
+
+
+def _stepper_on_cpu(
+    env_id: str,
+    num_envs: int,
+    is_native: bool,
+    num_threads: int | None,
+    vectorization: str,
+    env_kwargs: dict[str, Any],
+) -> Stepper:
     if not is_native and num_envs == 1 and vectorization == "sync":
         return SingleEnvStepper(make_single(env_id, **env_kwargs))
     options: dict[str, Any] = {"num_threads": num_threads}
@@ -249,7 +263,6 @@ def _deaf_to_the_terminal(trainer: int, env: gymnasium.Env[Any, Any]) -> gymnasi
 
 
 def _stepper_on_gpu(env_id: str, num_envs: int, device: str, env_kwargs: dict[str, Any]) -> Stepper:
-    cuda.kernels(f"device={device!r}")
     mode = AutoresetMode.SAME_STEP
     with _making(env_id, env_kwargs):
         env: Any = make_vec(env_id, num_envs, autoreset_mode=mode, device=device, **env_kwargs)

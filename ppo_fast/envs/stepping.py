@@ -15,6 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 from numpy.typing import NDArray
 
+from ppo_fast.arrays import Array
 from ppo_fast.envs import saving
 from ppo_fast.envs.native import NativeVectorEnv
 from ppo_fast.observations import ObsLayout
@@ -24,25 +25,25 @@ Spaces = gymnasium.spaces.Space[Any]
 
 class Stepper(Protocol):
     """What the training loop needs of a batch of environments. A NativeVectorEnv is one, if its
-    observations are rows of float32.
+    observations are rows of float32, and so is a CudaVectorEnv, of tensors.
     """
 
     num_envs: int
     single_observation_space: Spaces
     single_action_space: Spaces
 
-    def reset(self, *, seed: Sequence[int | None]) -> tuple[NDArray[Any], dict[str, Any]]:
+    def reset(self, *, seed: Sequence[int | None]) -> tuple[Array, dict[str, Any]]:
         """Start all episodes; observations [N, size]."""
         ...
 
     def step_into(
         self,
-        actions: NDArray[Any],
-        obs: NDArray[Any],
-        rewards: NDArray[Any],
-        terminated: NDArray[Any],
-        truncated: NDArray[Any],
-        final_obs: NDArray[Any],
+        actions: Array,
+        obs: Array,
+        rewards: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array,
     ) -> int:
         """Step all; returns how many episodes ended."""
         ...

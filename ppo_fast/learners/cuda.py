@@ -1,5 +1,7 @@
 """The torch engine on a GPU: rollouts and epochs are CUDA graphs, and an update waits once.
 
+Where environments are on the CPU, every step waits for its actions, which are a graph.
+
 What a graph reads stays where it is: parameters, gradient, Adam's moments, the rollout, the order
 of the samples, and every number that changes from update to update (learning rate, coefficients of
 the loss, the step at which actions are drawn). Whoever replaces one of them calls `_link`.
@@ -18,6 +20,7 @@ from ppo_fast.actions import ActionLayout
 from ppo_fast.arrays import put
 from ppo_fast.config import TrainConfig
 from ppo_fast.cuda_graphs import Graphs
+from ppo_fast.cuda_rollout import CudaRollout
 from ppo_fast.envs.cuda import CudaVectorEnv
 from ppo_fast.envs.stepping import Stepper
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
@@ -59,6 +62,9 @@ class CudaLearner(TorchLearner):
         self._bounds = layout.bounds(place)
         self._graphs = Graphs(place)
         self._draws = torch.zeros((), dtype=torch.int64, device=place)
+        # What `act` has in every step: a row of a rollout, where graphs know it.
+        row = CudaRollout(1, config.num_envs, (obs_size,), layout, place)
+        self._row_obs, self._row_actions, self._row_logp = row.obs[0], row.actions[0], row.logp[0]
         self._rate = config.learning_rate
         self._device_rate = torch.full((), self._rate, dtype=torch.float32, device=place)
         self._coefficients: dict[str, Tensor] = {}
@@ -72,7 +78,8 @@ class CudaLearner(TorchLearner):
         self._link()
 
     def play(self, rollout: Rollout, stepper: Stepper, *, first_step: int) -> bool:
-        assert isinstance(stepper, CudaVectorEnv)
+        if not isinstance(stepper, CudaVectorEnv):
+            return False
         self._draws.fill_(first_step)
         key = (id(rollout), stepper.addresses)
         self._graphs.run("play", key, partial(self._play, rollout, stepper))
@@ -81,7 +88,7 @@ class CudaLearner(TorchLearner):
     @torch.no_grad()
     def _play(self, rollout: Rollout, stepper: Stepper) -> None:
         for t in range(rollout.num_steps):
-            self.act(rollout.obs[t], rollout.actions[t], rollout.logp[t], step=self._draws)
+            super().act(rollout.obs[t], rollout.actions[t], rollout.logp[t], step=self._draws)
             stepper.step_into(
                 self._layout.to_env(rollout.actions[t], self._bounds),
                 rollout.obs[t + 1],
@@ -91,6 +98,31 @@ class CudaLearner(TorchLearner):
                 rollout.final_obs[t],
             )
             self._draws.add_(1)
+
+    def act(
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        logp: Tensor,
+        *,
+        step: int,
+        deterministic: bool = False,
+    ) -> None:
+        self._draws.fill_(step)
+        self._row_obs.copy_(obs)
+        self._graphs.run("act", deterministic, partial(self._act_on_row, deterministic))
+        actions.copy_(self._row_actions)
+        logp.copy_(self._row_logp)
+
+    @torch.no_grad()
+    def _act_on_row(self, deterministic: bool) -> None:
+        super().act(
+            self._row_obs,
+            self._row_actions,
+            self._row_logp,
+            step=self._draws,
+            deterministic=deterministic,
+        )
 
     @torch.no_grad()
     def values(self, obs: Tensor) -> Tensor:
