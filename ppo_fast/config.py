@@ -28,6 +28,7 @@ _NOT_FOR_ENVS = {
     "render_mode": "videos are made by ppo-fast eval --video",
 }
 
+ENCODER_RULE = r"cnn|[\w.]+:\w+"
 DEVICE_RULE = "must be cpu, cuda, or cuda with a number such as cuda:1"
 
 # Rules for single fields.
@@ -222,6 +223,10 @@ class TrainConfig:
     normalize_rewards: bool = False
     """Divide rewards by the standard deviation of the running discounted return, within -+10."""
 
+    encoder: str | None = None
+    """What makes features of observations before the hidden layers: cnn for pictures, module:Class
+    for a torch module of your own, None for nothing."""
+
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers."""
 
@@ -229,7 +234,7 @@ class TrainConfig:
     """Function between the layers."""
 
     shared_trunk: bool = False
-    """Let policy and value function share the hidden layers; else each has its own."""
+    """Let policy and value function share encoder and hidden layers; else each has its own."""
 
     continuous: Literal["gaussian", "squashed", "gsde"] = "gaussian"
     """Distribution of continuous actions: normal and cut at the bounds, normal through a tanh, or
@@ -366,6 +371,10 @@ class TrainConfig:
             self._refuse("dual_clip", "must be above 1 or None")
         if self.target_return is not None and math.isnan(self._number("target_return")):
             self._refuse("target_return", "must be a number or None")
+        if self.encoder is not None:
+            self._check_type("encoder", str, "a string or None")
+            if not re.fullmatch(ENCODER_RULE, self.encoder):
+                self._refuse("encoder", "must be cnn, module:Class or None")
         self._check_type("hidden_sizes", tuple, "a tuple of integers")
         sizes = self.hidden_sizes
         if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
@@ -407,6 +416,10 @@ class TrainConfig:
             raise ValueError(
                 "TrainConfig: kl_rule distributed ends the epochs of an update by itself, above "
                 "4 kl_target; leave out target_kl or choose another kl_rule"
+            )
+        if self.encoder == "cnn" and self.normalize_obs:
+            raise ValueError(
+                "TrainConfig: encoder cnn scales pictures by itself; leave out normalize_obs"
             )
         if self.algorithm == "trpo" and self.shared_trunk:
             raise ValueError(

@@ -7,6 +7,7 @@ from ppo_fast import TrainConfig
 from ppo_fast.actions import ActionLayout
 from ppo_fast.algorithms import Schedule
 from ppo_fast.learners import make_learner
+from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import Rollout
 
 OBS_SIZE = 3
@@ -21,6 +22,11 @@ def box(size=2, *, squashed=False):
     """The layout of a Box of floats within -+1."""
     space = gymnasium.spaces.Box(-1, 1, (size,), np.float32)
     return ActionLayout.of("Any-v0", space, squashed=squashed)
+
+
+def obs_rows(size=OBS_SIZE):
+    """The layout of observations that are rows of so many numbers."""
+    return ObsLayout.of("Any-v0", gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32))
 
 
 def layout_of(space):
@@ -72,7 +78,7 @@ def play(learner, rollout, seed=0):
 
 def playing(config, layout, seed=0):
     """A learner and a rollout that it has played, its policy kept as the old one."""
-    learner = make_learner(config, OBS_SIZE, layout)
+    learner = make_learner(config, obs_rows(), layout)
     rollout = play(learner, make_rollout(config, layout), seed)
     learner.keep_old_policy(rollout)
     return learner, rollout

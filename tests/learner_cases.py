@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import plain_policies as plain
 import torch
-from algorithm_cases import OBS_SIZE, make_config, make_rollout, play
+from algorithm_cases import OBS_SIZE, make_config, make_rollout, obs_rows, play
 
 from ppo_fast.learners import GradientStep, Loss, make_learner
 from ppo_fast.learners.networks import ActorCritic
@@ -48,7 +48,7 @@ def prepared(layout, obs_size=OBS_SIZE, *, seed=0, **changes):
     The parameters have moved since: ratios and values are off, some beyond their limits.
     """
     config = make_config(engine="native", seed=seed, **changes)
-    learner = make_learner(config, obs_size, layout)
+    learner = make_learner(config, obs_rows(obs_size), layout)
     rng = np.random.default_rng(seed)
     with torch.no_grad():  # the last layer starts out too small for any mistake to show
         learner.model.actor.head.weight.mul_(30)
@@ -76,7 +76,7 @@ def prepared(layout, obs_size=OBS_SIZE, *, seed=0, **changes):
 
 def in_float64(learner, config, obs_size, layout):
     """A copy of a learner's model whose gradients are autograd's."""
-    model = ActorCritic(config, obs_size, layout).double()
+    model = ActorCritic(config, obs_rows(obs_size), layout).double()
     model.load_state_dict(copy.deepcopy(learner.model.state_dict()))
     return model
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import algorithm_cases
 import numpy as np
 import pytest
-from algorithm_cases import at, discrete
+from algorithm_cases import at, discrete, obs_rows
 
 from ppo_fast import _core
 from ppo_fast.algorithms import Schedule, make_algorithm
@@ -39,7 +39,7 @@ def random_rollout():
 
 def played(config):
     """A torch learner, and a rollout with its actions."""
-    learner = make_learner(config, 2, discrete())
+    learner = make_learner(config, obs_rows(2), discrete())
     rollout = random_rollout()
     for t in range(NUM_STEPS):
         learner.act(rollout.obs[t], rollout.actions[t], rollout.logp[t], step=t)

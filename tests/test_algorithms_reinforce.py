@@ -4,7 +4,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from algorithm_cases import OBS_SIZE, POLICIES, at, changed, discrete, make_config, parameters, play
+from algorithm_cases import (
+    OBS_SIZE,
+    POLICIES,
+    at,
+    changed,
+    discrete,
+    make_config,
+    obs_rows,
+    parameters,
+    play,
+)
 
 from ppo_fast.algorithms import make_algorithm
 from ppo_fast.algorithms.reinforce import Reinforce, of_episode, weigh
@@ -383,7 +393,7 @@ def test_gradient_is_that_of_the_weighted_log_probabilities(family):
         learning_rate=1e-12,
         **changes,
     )
-    learner = make_learner(config, OBS_SIZE, layout)
+    learner = make_learner(config, obs_rows(), layout)
     rollout = play(learner, Rollout(5, 6, (OBS_SIZE,), layout), seed=3)
     rollout.valid = np.random.default_rng(1).random((5, 6)) < 0.7
     learner.keep_old_policy(rollout)
@@ -410,7 +420,7 @@ def test_gradient_is_that_of_the_weighted_log_probabilities(family):
 def test_without_a_critic_nobody_asks_it(baseline, monkeypatch):
     pytest.importorskip("torch")
     config = make_config(algorithm="reinforce", baseline=baseline)
-    learner = make_learner(config, OBS_SIZE, discrete(3))
+    learner = make_learner(config, obs_rows(), discrete(3))
     rollout = play(learner, Rollout(5, 6, (OBS_SIZE,), discrete(3)), seed=3)
     learner.keep_old_policy(rollout)
     before = parameters(learner)
@@ -431,7 +441,7 @@ def test_without_a_critic_nobody_asks_it(baseline, monkeypatch):
 def test_the_critic_is_fitted_to_the_reward_to_go():
     torch = pytest.importorskip("torch")
     config = make_config(algorithm="reinforce", max_grad_norm=None, learning_rate=1e-12)
-    learner = make_learner(config, OBS_SIZE, discrete(3))
+    learner = make_learner(config, obs_rows(), discrete(3))
     rollout = play(learner, Rollout(5, 6, (OBS_SIZE,), discrete(3)), seed=3)
     rollout.valid = np.random.default_rng(1).random((5, 6)) < 0.7
     learner.keep_old_policy(rollout)
@@ -450,7 +460,7 @@ def test_samples_that_do_not_count_change_no_bit():
     moved = []
     for noise in (0.0, 7.0):
         config = make_config(algorithm="reinforce", learning_rate=1e-2, baseline="mean")
-        learner = make_learner(config, OBS_SIZE, discrete(3))
+        learner = make_learner(config, obs_rows(), discrete(3))
         rollout = play(learner, Rollout(5, 6, (OBS_SIZE,), discrete(3)), seed=3)
         rollout.valid = np.ones((5, 6), bool)
         rollout.valid[3:, ::2] = False

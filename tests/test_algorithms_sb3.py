@@ -8,6 +8,7 @@ from ppo_fast.actions import ActionLayout
 from ppo_fast.algorithms import Schedule, make_algorithm
 from ppo_fast.envs import make_stepper
 from ppo_fast.learners import make_learner
+from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import Rollout
 
 torch = pytest.importorskip("torch")
@@ -91,14 +92,14 @@ def make_peer(config):
 def play(config):
     """Our learner, somewhat away from its start, and a rollout of the environment."""
     stepper = make_stepper(config.env_id, config.num_envs)
-    size = stepper.single_observation_space.shape[0]
+    observations = ObsLayout.of(config.env_id, stepper.single_observation_space)
     layout = ActionLayout.of(config.env_id, stepper.single_action_space)
-    learner = make_learner(config, size, layout)
+    learner = make_learner(config, observations, layout)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in learner.model.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=generator))
-    rollout = Rollout(config.num_steps, config.num_envs, (size,), layout)
+    rollout = Rollout(config.num_steps, config.num_envs, (observations.size,), layout)
     obs, _ = stepper.reset(seed=list(range(config.num_envs)))
     rollout.start(obs)
     rollout.collect(stepper, learner, first_step=0)

@@ -11,6 +11,7 @@ from algorithm_cases import (
     changed,
     discrete,
     make_config,
+    obs_rows,
     parameters,
     playing,
 )
@@ -85,7 +86,7 @@ def test_conjugate_gradient_of_nothing():
 
 def network(config, layout, seed=0):
     """A small policy in float64 whose outputs differ between observations."""
-    model = ActorCritic(config, OBS_SIZE, layout, torch.Generator().manual_seed(seed)).double()
+    model = ActorCritic(config, obs_rows(), layout, torch.Generator().manual_seed(seed)).double()
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for p in model.parameters():
@@ -277,7 +278,8 @@ def test_a_rejected_step_leaves_every_bit():
         assert moved == ({"critic"} if sizes[-1] == 0 else {"actor", "critic"})
         if sizes[-1] == 0:
             assert metrics["kl"] == 0
-            assert metrics["effective_sample_size"] == 1
+            # Actions were drawn six at a time, whose logits may be rounded otherwise.
+            assert metrics["effective_sample_size"] == pytest.approx(1, rel=1e-9)
     assert set(sizes) == {0, 1}
 
 

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import pytest
+
+import ppo_fast
 
 torch = pytest.importorskip("torch")
 
@@ -73,3 +76,26 @@ def test_cleanrl_example_would_notice_a_difference(cleanrl):
             cleanrl["main"]([(4, 2)], 1)
     finally:
         functions["one_call"] = ours
+
+
+def test_atari_games_are_trained_on(tmp_path, monkeypatch):
+    pytest.importorskip("ale_py")
+    monkeypatch.syspath_prepend(CLEANRL.parent)
+    out = tmp_path / "run"
+    config = ppo_fast.TrainConfig(
+        "atari:Atari-v0",
+        env_kwargs={"game": "Pong"},
+        encoder="cnn",
+        hidden_sizes=(16,),
+        shared_trunk=True,
+        num_envs=2,
+        num_steps=8,
+        minibatch_size=8,
+        total_steps=16,
+        eval_episodes=0,
+        out=out,
+    )
+    result = ppo_fast.train(config)
+    assert result.policy.observations.space.shape == (4, 105, 80)
+    env = gymnasium.make("atari:Atari-v0", game="Pong")
+    assert result.policy.predict(env.reset(seed=1)[0]) in range(6)

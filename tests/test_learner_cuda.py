@@ -4,7 +4,16 @@ from functools import partial
 
 import numpy as np
 import pytest
-from algorithm_cases import OBS_SIZE, POLICIES, at, discrete, make_config, make_rollout, play
+from algorithm_cases import (
+    OBS_SIZE,
+    POLICIES,
+    at,
+    discrete,
+    make_config,
+    make_rollout,
+    obs_rows,
+    play,
+)
 
 torch = pytest.importorskip("torch")
 
@@ -49,8 +58,8 @@ def test_an_update_is_that_of_the_torch_engine(family, algorithm, place, on_cpu)
     settings |= {"num_epochs": 2, "minibatch_size": 12}
     config = make_config(engine="torch", **settings)
     there = make_config(device="cuda", **settings)
-    theirs = make_learner(config, OBS_SIZE, layout)
-    ours = make_learner(there, OBS_SIZE, layout)
+    theirs = make_learner(config, obs_rows(), layout)
+    ours = make_learner(there, obs_rows(), layout)
     update_theirs, update_ours = make_algorithm(config).update, make_algorithm(there).update
     rollouts = None
     for k in range(2):
@@ -76,8 +85,8 @@ def test_an_update_is_that_of_the_torch_engine(family, algorithm, place, on_cpu)
 def test_undo(changes, place):
     settings = changes | {"num_epochs": 2, "minibatch_size": 12}
     config = make_config(device="cuda", learning_rate=1e-2, **settings)
-    learner = make_learner(config, OBS_SIZE, discrete(3))
-    cpu = make_learner(make_config(engine="native"), OBS_SIZE, discrete(3))
+    learner = make_learner(config, obs_rows(), discrete(3))
+    cpu = make_learner(make_config(engine="native"), obs_rows(), discrete(3))
     rollout = moved(play(cpu, make_rollout(config, discrete(3))), discrete(3), place)
     update = partial(make_algorithm(config).update, learner, rollout, at(config))
     states = []

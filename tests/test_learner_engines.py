@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 from algorithm_cases import (
-    OBS_SIZE,
     POLICIES,
     at,
     changed,
     discrete,
     make_config,
     make_rollout,
+    obs_rows,
     parameters,
     play,
 )
@@ -23,6 +23,7 @@ from ppo_fast import TrainConfig
 from ppo_fast.actions import ActionLayout
 from ppo_fast.algorithms import make_algorithm
 from ppo_fast.learners import GradientStep, Loss, make_learner
+from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import Rollout
 
 torch = pytest.importorskip("torch")
@@ -55,7 +56,7 @@ def config_of(env_id, out, engine, **changes):
 
 def learner_of(engine, family="categorical", **changes):
     fields, layout = POLICIES[family]
-    return make_learner(make_config(engine=engine, **fields, **changes), OBS_SIZE, layout), layout
+    return make_learner(make_config(engine=engine, **fields, **changes), obs_rows(), layout), layout
 
 
 def rollout_of(learner, layout, **changes):
@@ -85,7 +86,7 @@ def rollouts(env_id, **changes):
             env_id, stepper.single_action_space, squashed=config.continuous == "squashed"
         )
         obs_size = stepper.single_observation_space.shape[0]
-        learner = make_learner(config, obs_size, layout)
+        learner = make_learner(config, obs_rows(obs_size), layout)
         assert learner.engine == engine
         rollout = Rollout(config.num_steps, config.num_envs, (obs_size,), layout)
         rollout.start(stepper.reset(seed=1)[0])
@@ -161,7 +162,7 @@ def test_parameters_agree_over_20_steps(env_id, changes, updates, tmp_path):
     moments, others = (state["optimizer"]["state"][0] for state in states)
     assert moments["step"] == others["step"] == 20
     moved = 0.0
-    fresh = make_learner(config, *_shape(env_id, config)).model.state_dict()
+    fresh = make_learner(config, *_layouts(env_id, config)).model.state_dict()
     for name, p in ours["model"].items():
         torch.testing.assert_close(p, theirs["model"][name], rtol=0, atol=1e-4)
         moved = max(moved, (p - fresh[name]).abs().max().item())
@@ -171,14 +172,14 @@ def test_parameters_agree_over_20_steps(env_id, changes, updates, tmp_path):
     assert moved > 1e-2
 
 
-def _shape(env_id, config):
+def _layouts(env_id, config):
     stepper = make_stepper(env_id, 1)
     layout = ActionLayout.of(
         env_id, stepper.single_action_space, squashed=config.continuous == "squashed"
     )
-    size = stepper.single_observation_space.shape[0]
+    observations = ObsLayout.of(env_id, stepper.single_observation_space)
     stepper.close()
-    return size, layout
+    return observations, layout
 
 
 def test_a2c_agrees_over_20_steps(tmp_path):
@@ -207,7 +208,7 @@ def test_what_an_update_reports_agrees(family):
     metrics = []
     for engine in ENGINES:
         config = make_config(engine=engine, num_epochs=3, learning_rate=1e-2, **fields)
-        learner = make_learner(config, OBS_SIZE, layout)
+        learner = make_learner(config, obs_rows(), layout)
         rollout = play(learner, make_rollout(config, layout))
         learner.keep_old_policy(rollout)
         metrics.append(make_algorithm(config).update(learner, rollout, at(config)))
@@ -500,4 +501,4 @@ def test_auto_is_native_for_every_distribution(family):
 
 def test_settings_of_continuous_actions_do_not_matter_elsewhere():
     config = make_config(continuous="gsde", engine="native")
-    assert make_learner(config, OBS_SIZE, discrete()).engine == "native"
+    assert make_learner(config, obs_rows(), discrete()).engine == "native"

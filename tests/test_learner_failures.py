@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from algorithm_cases import OBS_SIZE, box, discrete, make_config, parameters
+from algorithm_cases import OBS_SIZE, box, discrete, make_config, obs_rows, parameters
 
 import ppo_fast
 from ppo_fast import TrainConfig
@@ -75,7 +75,7 @@ def test_a_learning_rate_that_is_far_too_large(engine, tmp_path):
     assert "; lower learning_rate; the policy before that is saved in" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
     # As it was before the update, whose first steps had been made.
-    fresh = ppo_fast.learners.make_learner(config, 4, discrete()).state()["model"]
+    fresh = ppo_fast.learners.make_learner(config, obs_rows(4), discrete()).state()["model"]
     saved = read_checkpoint(config.out)["learner"]["model"]
     assert differences(dict(saved), dict(fresh)) == []
     assert ppo_fast.load(config.out).predict(np.zeros(4)) in (0, 1)
@@ -209,7 +209,7 @@ def test_a_learner_asked_by_several_threads_at_once():
 @pytest.mark.parametrize("engine", ENGINES)
 def test_noise_of_the_state_without_bounds_is_refused(engine, value):
     # exp(2 x 45) is beyond float32.
-    learner = make_learner(make_config(continuous="gsde", engine=engine), OBS_SIZE, box(2))
+    learner = make_learner(make_config(continuous="gsde", engine=engine), obs_rows(), box(2))
     with torch.no_grad():
         learner.model.actor.log_std.fill_(value)
     obs = np.ones((1, OBS_SIZE), np.float32)

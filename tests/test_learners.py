@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from algorithm_cases import discrete
+from algorithm_cases import discrete, obs_rows
 
 from ppo_fast import TrainConfig
 from ppo_fast.learners import GradientStep, Loss, make_learner
@@ -47,7 +47,7 @@ def make(request):
             activation=activation,
             engine=request.param,
         )
-        learner = make_learner(config, OBS_SIZE, layout)
+        learner = make_learner(config, obs_rows(OBS_SIZE), layout)
         assert learner.engine == request.param
         return learner
 
@@ -55,7 +55,7 @@ def make(request):
 
 
 def network(layout=LAYOUT, **changes):
-    return ActorCritic(TrainConfig("Any-v0", **changes), OBS_SIZE, layout)
+    return ActorCritic(TrainConfig("Any-v0", **changes), obs_rows(OBS_SIZE), layout)
 
 
 def random_rollout(learner, seed=0, logp_noise=0.3):
@@ -326,7 +326,7 @@ def test_layers(activation, kind, make):
 )
 def test_make_learner(engine, kind):
     config = TrainConfig("Any-v0", engine=engine)
-    assert type(make_learner(config, OBS_SIZE, LAYOUT)) is kind
+    assert type(make_learner(config, obs_rows(OBS_SIZE), LAYOUT)) is kind
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from algorithm_cases import (
     layout_of,
     make_config,
     make_rollout,
+    obs_rows,
     parameters,
     play,
     playing,
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 def network(layout=None, **changes):
     config = make_config(**({"hidden_sizes": (8, 6)} | changes))
-    return ActorCritic(config, OBS_SIZE, layout or discrete(3), torch.Generator().manual_seed(0))
+    return ActorCritic(config, obs_rows(), layout or discrete(3), torch.Generator().manual_seed(0))
 
 
 def random_obs(count=7, seed=0):
@@ -223,7 +224,7 @@ def test_sampled_log_probabilities(family):
 @pytest.mark.parametrize("family", POLICIES)
 def test_deterministic_actions_are_the_mode(family):
     changes, layout = POLICIES[family]
-    learner = make_learner(make_config(**changes), OBS_SIZE, layout)
+    learner = make_learner(make_config(**changes), obs_rows(), layout)
     with torch.no_grad():
         learner.model.actor.head.weight.mul_(100)
     obs = random_obs(20)
@@ -301,7 +302,7 @@ def test_a_learner_goes_on_from_a_state(family):
     ours, rollout = playing(config, layout)
     make_algorithm(config).update(ours, rollout, at(config))
     ours.observe(rollout)
-    theirs = make_learner(dataclasses.replace(config, seed=5), OBS_SIZE, layout)
+    theirs = make_learner(dataclasses.replace(config, seed=5), obs_rows(), layout)
     theirs.load_state(copy.deepcopy(ours.state()))
     theirs.seed = ours.seed
     runs = []
@@ -318,7 +319,7 @@ def test_a_learner_goes_on_from_a_state(family):
 def test_noise_stays_for_some_steps():
     # gSDE: from one observation the same action follows until the noise is drawn anew.
     config = make_config(continuous="gsde", noise_steps=3)
-    learner = make_learner(config, OBS_SIZE, box())
+    learner = make_learner(config, obs_rows(), box())
     obs = np.tile(random_obs(1).numpy(), (4, 1))
     drawn = np.empty((9, 4, 2), np.float32)
     for step in range(9):

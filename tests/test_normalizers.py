@@ -6,7 +6,7 @@ import json
 import gymnasium
 import numpy as np
 import pytest
-from algorithm_cases import OBS_SIZE, at, box, discrete, make_config, make_rollout, play
+from algorithm_cases import OBS_SIZE, at, box, discrete, make_config, make_rollout, obs_rows, play
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -228,7 +228,7 @@ def test_reward_state_goes_there_and_back():
 
 @pytest.fixture
 def learner(one_torch_thread):
-    learner = make_learner(make_config(normalize_obs=True), OBS_SIZE, discrete(3))
+    learner = make_learner(make_config(normalize_obs=True), obs_rows(), discrete(3))
     shift_and_scale(learner)
     return learner
 
@@ -298,7 +298,9 @@ def test_only_what_counts_is_observed(learner):
     config = make_config()
     rollout = play(learner, make_rollout(config, discrete(3)))
     rollout.valid = np.random.default_rng(0).random((5, 6)) < 0.5
-    learner.load_state(make_learner(make_config(normalize_obs=True), OBS_SIZE, discrete(3)).state())
+    learner.load_state(
+        make_learner(make_config(normalize_obs=True), obs_rows(), discrete(3)).state()
+    )
     learner.observe(rollout)
     chosen = rollout.obs[:-1][rollout.valid].astype(np.float64)
     moments = learner.state()["obs_moments"]
@@ -316,13 +318,13 @@ def test_the_last_row_is_observed_by_the_next_rollout(learner):
 
 
 def test_a_learner_that_does_not_normalise(one_torch_thread):
-    learner = make_learner(make_config(), OBS_SIZE, discrete(3))
+    learner = make_learner(make_config(), obs_rows(), discrete(3))
     shift_and_scale(learner)
     assert "obs_moments" not in learner.state()
 
 
 def test_a_state_without_statistics(learner):
-    plain = make_learner(make_config(), OBS_SIZE, discrete(3))
+    plain = make_learner(make_config(), obs_rows(), discrete(3))
     with pytest.raises(ValueError, match="the state is not of this network"):
         learner.load_state(plain.state())
 
@@ -375,7 +377,7 @@ def test_returns_that_are_reported_are_those_of_the_environment(tmp_path):
 
 def test_box_layout_is_normalised_too(one_torch_thread):
     config = make_config(normalize_obs=True, continuous="gsde", log_std=-1.0)
-    learner = make_learner(config, OBS_SIZE, box())
+    learner = make_learner(config, obs_rows(), box())
     rollout = play(learner, make_rollout(config, box()))
     learner.keep_old_policy(rollout)
     make_algorithm(config).update(learner, rollout, at(config))

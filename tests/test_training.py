@@ -24,7 +24,7 @@ import gymnasium
 import numpy as np
 import pytest
 import tiny_envs
-from algorithm_cases import discrete
+from algorithm_cases import discrete, obs_rows
 
 import ppo_fast
 from ppo_fast import TrainConfig
@@ -404,7 +404,7 @@ def test_a_policy_that_diverges_is_saved_as_it_was_before(tmp_path):
         ppo_fast.train(config)
     first = read_checkpoint(config.out)["learner"]["model"]
     with torch_threads(config.torch_threads):  # on which the bits of an initialisation depend
-        fresh = ppo_fast.learners.make_learner(config, 4, discrete()).state()["model"]
+        fresh = ppo_fast.learners.make_learner(config, obs_rows(4), discrete()).state()["model"]
     assert differences(dict(first), dict(fresh)) == []
 
 

@@ -99,6 +99,7 @@ CASES = {
     "normalised": ("Pendulum-v1", {"normalize_obs": True, "normalize_rewards": True}),
     "squashed": ("Pendulum-v1", {"continuous": "squashed", "activation": "relu"}),
     "gsde": ("Pendulum-v1", {"continuous": "gsde", "log_std": -1.0, "noise_steps": 4}),
+    "encoder": ("CartPole-v1", {"encoder": "tiny_encoders:Tower", "shared_trunk": True}),
     "own std": ("Pendulum-v1", {"state_dependent_std": True, "normalize_advantages": "none"}),
 }
 

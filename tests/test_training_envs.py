@@ -83,33 +83,6 @@ def test_rows_are_those_of_the_wrapper(tmp_path):
     assert_equal_runs(ppo_fast.train(few("FrozenLake-v1", tmp_path / "plain")), flat)
 
 
-class Pictures(gymnasium.Env):
-    observation_space = gymnasium.spaces.Box(0, 255, (4, 5, 3), np.uint8)
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return self.observation_space.low, {}
-
-    def step(self, action):
-        return (
-            self.observation_space.high.copy(),
-            0.0,
-            bool(self.np_random.random() < 0.1),
-            False,
-            {},
-        )
-
-
-def test_pictures_are_trained_on_with_a_warning(tmp_path):
-    gymnasium.register("tiny/pictures-v0", Pictures)
-    try:
-        with pytest.warns(UserWarning, match="shows pictures; .* a row of 60 numbers"):
-            ppo_fast.train(few("tiny/pictures-v0", tmp_path / "run"))
-    finally:
-        del gymnasium.registry["tiny/pictures-v0"]
-
-
 # Keywords
 
 

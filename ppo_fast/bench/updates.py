@@ -21,6 +21,7 @@ from ppo_fast.config import TrainConfig
 from ppo_fast.learners import GradientStep, Loss
 from ppo_fast.learners.native import NativeLearner
 from ppo_fast.learners.torch import TorchLearner
+from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import Rollout
 
 ENV_ID = "CartPole-v1"
@@ -133,7 +134,8 @@ def make_layout() -> ActionLayout:
 def make_ours(config: TrainConfig) -> NativeLearner | TorchLearner:
     """The learner of a config's engine."""
     kind = NativeLearner if config.engine == "native" else TorchLearner
-    return kind(config, OBS_SIZE, make_layout())
+    box = gymnasium.spaces.Box(-np.inf, np.inf, (OBS_SIZE,))
+    return kind(config, ObsLayout.of(ENV_ID, box), make_layout())
 
 
 def native(samples: Samples, num_threads: int = 1) -> Updater:

@@ -16,6 +16,7 @@ from ppo_fast.arrays import Array
 from ppo_fast.config import TrainConfig
 from ppo_fast.cuda import is_named
 from ppo_fast.extras import require
+from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import Actor, Critic, Rollout
 
 Vector = NDArray[np.float64]
@@ -201,7 +202,7 @@ class Learner(Actor, Critic, Protocol):
         ...
 
 
-def make_learner(config: TrainConfig, obs_size: int, layout: ActionLayout) -> Learner:
+def make_learner(config: TrainConfig, observations: ObsLayout, layout: ActionLayout) -> Learner:
     """The learner that `config.engine` and `config.device` name."""
     require("torch")
     if is_named(config.device):
@@ -210,7 +211,7 @@ def make_learner(config: TrainConfig, obs_size: int, layout: ActionLayout) -> Le
         reason = why_not_cuda(config)
         if reason is not None:
             raise ValueError(f"device {config.device} cannot train this: {reason}")
-        return CudaLearner(config, obs_size, layout)
+        return CudaLearner(config, observations, layout)
     from ppo_fast.learners.native import NativeLearner, why_not_native
     from ppo_fast.learners.torch import TorchLearner
 
@@ -218,5 +219,5 @@ def make_learner(config: TrainConfig, obs_size: int, layout: ActionLayout) -> Le
     if config.engine == "native" and reason is not None:
         raise ValueError(f"engine native cannot train this: {reason}; choose engine auto")
     if config.engine == "torch" or reason is not None:
-        return TorchLearner(config, obs_size, layout, reason)
-    return NativeLearner(config, obs_size, layout)
+        return TorchLearner(config, observations, layout, reason)
+    return NativeLearner(config, observations, layout)

@@ -30,6 +30,7 @@ from ppo_fast.learners.torch import (
     require_finite_loss,
     require_finite_norm,
 )
+from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS
 
@@ -53,17 +54,17 @@ def why_not_cuda(config: TrainConfig) -> str | None:
 class CudaLearner(TorchLearner):
     """See `ppo_fast.learners.Learner`; observations, actions and rollouts are tensors."""
 
-    def __init__(self, config: TrainConfig, obs_size: int, layout: ActionLayout) -> None:
+    def __init__(self, config: TrainConfig, observations: ObsLayout, layout: ActionLayout) -> None:
         cuda.kernels(f"device={config.device!r}")
         place = cuda.place(config.device)
-        super().__init__(config, obs_size, layout, place=place)
+        super().__init__(config, observations, layout, place=place)
         self._place = place
         self._layout = layout
         self._bounds = layout.bounds(place)
         self._graphs = Graphs(place)
         self._draws = torch.zeros((), dtype=torch.int64, device=place)
         # What `act` has in every step: a row of a rollout, where graphs know it.
-        row = CudaRollout(1, config.num_envs, (obs_size,), layout, place)
+        row = CudaRollout(1, config.num_envs, (observations.size,), layout, place)
         self._row_obs, self._row_actions, self._row_logp = row.obs[0], row.actions[0], row.logp[0]
         self._rate = config.learning_rate
         self._device_rate = torch.full((), self._rate, dtype=torch.float32, device=place)

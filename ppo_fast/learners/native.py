@@ -28,6 +28,7 @@ from ppo_fast.envs.stepping import Stepper
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
 from ppo_fast.learners.divergence import as_divergence
 from ppo_fast.learners.torch import TorchLearner, policy_change_of, require_finite_loss
+from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS, fused_loss, loss_settings
 
@@ -67,6 +68,8 @@ class EpochStep(NamedTuple):
 
 def why_not_native(config: TrainConfig) -> str | None:
     """Why the native engine cannot train this; None if it can."""
+    if config.encoder is not None:
+        return "encoders are modules of torch"
     return _MISSING.get(config.algorithm)
 
 
@@ -75,8 +78,8 @@ class NativeLearner(TorchLearner):
 
     engine = "native"
 
-    def __init__(self, config: TrainConfig, obs_size: int, layout: ActionLayout) -> None:
-        super().__init__(config, obs_size, layout)
+    def __init__(self, config: TrainConfig, observations: ObsLayout, layout: ActionLayout) -> None:
+        super().__init__(config, observations, layout)
         self._layout = layout
         self._threads = config.num_threads or _core.build_info()["threads"]
         self._squashed = config.continuous == "squashed"
@@ -105,7 +108,7 @@ class NativeLearner(TorchLearner):
             first_log_std=config.log_std,
             sample_freq=config.noise_steps,
         )
-        self._seen_obs: NDArray[np.float32] = np.empty((0, obs_size), np.float32)
+        self._seen_obs: NDArray[np.float32] = np.empty((0, observations.size), np.float32)
         self._old_first: NDArray[np.float32] | None = None
         self._old_log_std: NDArray[np.float32] | None = None
         self._outputs = "mean and log_std" if is_float else "logits"

@@ -1,8 +1,9 @@
-"""ActorCritic: multilayer perceptrons for policy and value function, apart or sharing a trunk."""
+"""ActorCritic: networks for policy and value function, apart or sharing a trunk."""
 
 import copy
 import math
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,8 @@ from ppo_fast.distributions import (
     SquashedGaussian,
     StateDependentNoise,
 )
+from ppo_fast.learners.encoders import make_encoder
+from ppo_fast.observations import ObsLayout
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -32,7 +35,7 @@ _FLAT = "flat_parameter"  # not registered as one: its parts are
 
 
 class ActorCritic(nn.Module):
-    """The distribution of actions and values [B] for observations [B, obs_size].
+    """The distribution of actions and values [B] for observations [B, size].
 
     Orthogonal initialisation with gain sqrt(2), 0.01 for the policy's last layer and 1 for the
     value; biases start at zero. A near-uniform first policy matters more than any other detail of
@@ -40,7 +43,7 @@ class ActorCritic(nn.Module):
     2021).
 
     Attributes:
-        trunk: Hidden layers that both share; none unless `config.shared_trunk`.
+        trunk: Encoder and hidden layers that both share; none unless `config.shared_trunk`.
         actor: From what the trunk gives to the distribution.
         critic: From what the trunk gives to the value [B, 1].
     """
@@ -48,23 +51,18 @@ class ActorCritic(nn.Module):
     def __init__(
         self,
         config: TrainConfig,
-        obs_size: int,
+        observations: ObsLayout,
         layout: ActionLayout,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        sizes = (obs_size, *config.hidden_sizes)
-
-        def hidden() -> nn.Sequential:
-            return _mlp(sizes, config.activation, generator)
-
         shared = config.shared_trunk
-        self.trunk = hidden() if shared else nn.Sequential()
-        self.actor = Actor(
-            config, nn.Sequential() if shared else hidden(), sizes[-1], layout, generator
-        )
-        self.critic = nn.Sequential() if shared else hidden()
-        self.critic.append(_linear(sizes[-1], 1, 1.0, generator))
+        hidden = partial(_hidden, config, observations, generator)
+        self.trunk, size = hidden() if shared else (nn.Sequential(), 0)
+        layers, size = (nn.Sequential(), size) if shared else hidden()
+        self.actor = Actor(config, layers, size, layout, generator)
+        self.critic, size = (nn.Sequential(), size) if shared else hidden()
+        self.critic.append(_linear(size, 1, 1.0, generator))
 
     def flatten(self) -> nn.Parameter:
         """`flatten_parameters`, which lasts: what is loaded later goes to the same memory."""
@@ -179,13 +177,19 @@ class PolicyNetwork(nn.Module):
         return outputs, self.model.critic(features).squeeze(-1)
 
 
-def _mlp(
-    sizes: tuple[int, ...], activation: str, generator: torch.Generator | None
-) -> nn.Sequential:
-    layers: list[nn.Module] = []
+def _hidden(
+    config: TrainConfig, observations: ObsLayout, generator: torch.Generator | None
+) -> tuple[nn.Sequential, int]:
+    """What is between observations and the last layers, and how wide what it gives is."""
+    layers, size = nn.Sequential(), observations.size
+    if config.encoder is not None:
+        encoder, size = make_encoder(config.encoder, observations, generator)
+        layers.append(encoder)
+    sizes = (size, *config.hidden_sizes)
     for before, after in pairwise(sizes):
-        layers += [_linear(before, after, math.sqrt(2), generator), _ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers)
+        layers.append(_linear(before, after, math.sqrt(2), generator))
+        layers.append(_ACTIVATIONS[config.activation]())
+    return layers, sizes[-1]
 
 
 def _linear(before: int, after: int, gain: float, generator: torch.Generator | None) -> nn.Linear:

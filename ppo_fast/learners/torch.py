@@ -20,6 +20,7 @@ from ppo_fast.learners.divergence import as_divergence
 from ppo_fast.learners.networks import ActorCritic, PolicyNetwork
 from ppo_fast.learners.trust_region import TorchTrustRegion, marginal
 from ppo_fast.normalizers import ObsNormalizer
+from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS, fused_loss
 
@@ -35,7 +36,7 @@ class TorchLearner:
     def __init__(
         self,
         config: TrainConfig,
-        obs_size: int,
+        observations: ObsLayout,
         layout: ActionLayout,
         why_torch: str | None = None,
         place: torch.device | None = None,
@@ -43,11 +44,12 @@ class TorchLearner:
         self.why_torch = None if config.engine == "torch" else why_torch
         self.seed = config.seed
         self.model = ActorCritic(
-            config, obs_size, layout, torch.Generator().manual_seed(config.seed)
+            config, observations, layout, torch.Generator().manual_seed(config.seed)
         )
         if place is not None:
             self.model.to(place)
-        self._normalizer = ObsNormalizer((obs_size,), place) if config.normalize_obs else None
+        size = observations.size
+        self._normalizer = ObsNormalizer((size,), place) if config.normalize_obs else None
         is_gsde = layout.kind == "continuous" and config.continuous == "gsde"
         self._noise: dict[str, Any] = {"sample_freq": config.noise_steps} if is_gsde else {}
         self._old: Distribution | None = None

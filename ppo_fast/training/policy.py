@@ -145,7 +145,7 @@ def policy_of(
     config: TrainConfig, state: dict[str, Any], observations: ObsLayout, layout: ActionLayout
 ) -> Policy:
     """The policy of a learner's state, on the CPU wherever it was trained."""
-    learner = make_learner(replace(config, device="cpu"), observations.size, layout)
+    learner = make_learner(replace(config, device="cpu"), observations, layout)
     learner.load_state(state)
     return Policy(config, learner, observations, layout)
 

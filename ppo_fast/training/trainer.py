@@ -212,7 +212,7 @@ class _Run:
         )
         if self.layout.kind != "continuous":
             self.refuse_continuous()
-        self.learner = make_learner(config, obs_size, self.layout)
+        self.learner = make_learner(config, self.observations, self.layout)
         self.algorithm = make_algorithm(config)
         place = cuda.place_of(config.device)
         self.rollout = make_rollout(
@@ -230,10 +230,10 @@ class _Run:
         self.solved_early = False
         self.told_to_end = False  # by on_update
         self.notes: list[str] = []  # what the user should know before it starts
-        if self.observations.shows_pictures():
+        if config.encoder is None and self.observations.shows_pictures():
             self.notes.append(
-                f"{config.env_id} shows pictures; the networks here are fully connected and see "
-                f"each as a row of {obs_size:,} numbers: shrink them by wrappers, or expect little"
+                f"{config.env_id} shows pictures; fully connected layers see each as a row of "
+                f"{obs_size:,} numbers: give it an encoder, such as cnn"
             )
         self.metrics: MetricsWriter
 
