@@ -223,6 +223,8 @@ class _EvalOptions:
     """How many episodes to play."""
     seed: int = 0
     """Chooses the initial states."""
+    best: bool = False
+    """Play the policy that scored best while a run with --eval-every went on, not the last one."""
     stochastic: bool = False
     """Draw actions from the policy instead of taking the most probable."""
     video: bool = False
@@ -247,7 +249,7 @@ def _eval(args: list[str]) -> int:
             require(module, "video")
     from ppo_fast.training import evaluate, load
 
-    policy = load(options.run)
+    policy = load(options.run, best=options.best)
     videos = options.run / "videos"
     evaluation = evaluate(
         policy,

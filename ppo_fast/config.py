@@ -266,6 +266,10 @@ class TrainConfig:
     eval_episodes: int = 100
     """Greedy episodes on Gymnasium's own environment after training; 0 for none."""
 
+    eval_every: int | None = None
+    """Updates between evaluations while it trains, each of eval_episodes greedy episodes; the best
+    policy is kept. None for no evaluation before the end."""
+
     checkpoint_seconds: float = 60.0
     """Save a checkpoint this often; one is saved at the end and on Ctrl-C in any case."""
 
@@ -351,8 +355,9 @@ class TrainConfig:
         if self.seed >= 2**64:
             self._refuse("seed", "must be below 2**64")
         self._check_integer("eval_episodes", 0)
-        if self.num_threads is not None:
-            self._check_integer("num_threads", 1)
+        for name in ("num_threads", "eval_every"):
+            if getattr(self, name) is not None:
+                self._check_integer(name, 1)
         for name in ("gamma", "gae_lambda"):
             if not 0 <= self._number(name) <= 1:
                 self._refuse(name, "must be in [0, 1]")
@@ -417,6 +422,8 @@ class TrainConfig:
                 "TrainConfig: kl_rule distributed ends the epochs of an update by itself, above "
                 "4 kl_target; leave out target_kl or choose another kl_rule"
             )
+        if self.eval_every is not None and self.eval_episodes == 0:
+            raise ValueError("TrainConfig: eval_every needs eval_episodes, got 0 of them")
         if self.encoder == "cnn" and self.normalize_obs:
             raise ValueError(
                 "TrainConfig: encoder cnn scales pictures by itself; leave out normalize_obs"

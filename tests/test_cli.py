@@ -262,7 +262,7 @@ def test_eval_on_an_environment_that_gives_nan(call, faulty, tmp_path):
 
 @pytest.mark.parametrize("error", [FloatingPointError("diverged"), OverflowError("too large")])
 def test_arithmetic_errors_are_one_line(call, trained, monkeypatch, error):
-    def load(folder):
+    def load(folder, best):
         raise error
 
     monkeypatch.setattr(ppo_fast.training, "load", load)

@@ -149,6 +149,7 @@ def test_summary(finished):
         "eval_std_return": evaluation.std_return,
         "eval_episodes": 3,
         "eval_cut": 0,
+        "eval_best_return": None,
         "solved": False,
     }
     assert evaluation.mean_return == evaluation.returns.mean()

@@ -13,6 +13,7 @@ from typing import Any
 from ppo_fast.extras import require
 
 FILE_NAME = "checkpoint.pt"
+BEST_NAME = "best.pt"  # of the policy that was evaluated best
 FORMAT = "ppo-fast checkpoint"
 VERSION = 2
 OLDER = (1,)
@@ -33,11 +34,12 @@ KEYS = frozenset(
         "episodes",
         "obs",
         "env_state",
+        "selection",
     }
 )
 
 
-def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
+def save_checkpoint(folder: Path, content: dict[str, Any], name: str = FILE_NAME) -> None:
     """Write `content` into a run's folder, so that a crash leaves the old checkpoint or the new.
 
     Raises
@@ -45,7 +47,7 @@ def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
     OSError
         If it cannot be written; the old one stays.
     """
-    path = folder / FILE_NAME
+    path = folder / name
     temporary = path.with_suffix(".tmp")
     torch = require("torch")
     try:
@@ -61,8 +63,8 @@ def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
         ) from error
 
 
-def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the checkpoint of a run's folder.
+def load_checkpoint(folder: str | os.PathLike[str], name: str = FILE_NAME) -> dict[str, Any]:
+    """Read a checkpoint of a run's folder.
 
     Raises
     ------
@@ -71,9 +73,12 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         If the file is truncated, damaged, not ours or of a newer version.
     """
-    path = Path(folder) / FILE_NAME
+    path = Path(folder) / name
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {FILE_NAME}; give the folder of a training run")
+        mend = "give the folder of a training run"
+        if name == BEST_NAME and (Path(folder) / FILE_NAME).is_file():
+            mend = "it is kept by a run with eval_every"
+        raise FileNotFoundError(f"{folder} holds no {name}; {mend}")
     torch = require("torch")
     try:
         # torch does not look at the checksums of the zip file that a checkpoint is.
@@ -100,8 +105,9 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _bring_up_to_date(content: dict[str, Any]) -> None:
-    """What checkpoints of version 1 had otherwise."""
+    """What checkpoints of version 1, and the first of version 2, had otherwise."""
     content.setdefault("told_to_end", False)
+    content.setdefault("selection", {"best_return": -math.inf})
     if "obs_size" in content:  # all observations were boxes
         shape = content.get("obs_shape", [content["obs_size"]])
         box = {"low": -math.inf, "high": math.inf, "shape": shape, "dtype": "float32"}

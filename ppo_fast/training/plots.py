@@ -35,6 +35,8 @@ def plot_learning_curve(path: Path, config: TrainConfig, rows: list[Row]) -> Non
         few = np.count_nonzero(~np.isnan(returns)) < _FEW  # of which one alone is no line
         label = "mean return of the last 100 episodes"
         axes.plot(data["steps"], returns, marker="o" if few else "", label=label)
+        if "eval_return" in data:
+            axes.plot(data["steps"], data["eval_return"], "x", label="greedy, evaluated")
     _label(axes, config.env_id)
     axes.set_title(f"{config.env_id}, {config.algorithm}, seed {config.seed}")
     axes.legend(loc="best")

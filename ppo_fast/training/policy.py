@@ -11,7 +11,7 @@ from ppo_fast.actions import ActionLayout
 from ppo_fast.config import TrainConfig
 from ppo_fast.learners import Learner, make_learner
 from ppo_fast.observations import ObsLayout
-from ppo_fast.training.checkpoint import load_checkpoint
+from ppo_fast.training.checkpoint import BEST_NAME, FILE_NAME, load_checkpoint
 
 
 class Policy:
@@ -119,13 +119,15 @@ def _require_finite(function: str, rows: NDArray[np.float32]) -> None:
         )
 
 
-def load(folder: str | os.PathLike[str]) -> Policy:
+def load(folder: str | os.PathLike[str], *, best: bool = False) -> Policy:
     """Load the policy of a training run.
 
     Parameters
     ----------
     folder
         The run's folder, e.g. `"runs/cartpole"`.
+    best
+        The policy that scored best while a run with `eval_every` went on, not the last one.
 
     Raises
     ------
@@ -134,7 +136,7 @@ def load(folder: str | os.PathLike[str]) -> Policy:
     ValueError
         If the checkpoint is truncated, damaged or not ours.
     """
-    content = load_checkpoint(folder)
+    content = load_checkpoint(folder, BEST_NAME if best else FILE_NAME)
     config = TrainConfig.from_json(content["config"])
     layout = ActionLayout.from_json(content["actions"])
     observations = ObsLayout.from_json(content["observations"])

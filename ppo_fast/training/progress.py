@@ -37,9 +37,11 @@ class Lines:
         self._seconds = seconds
         self._next = time.monotonic() + seconds
         self._last: Row | None = None
+        self._score = math.nan
 
     def update(self, row: Row) -> None:
         self._last = row
+        self._score = _last_score(row, self._score)
         if time.monotonic() >= self._next:
             self._show(row)
 
@@ -50,7 +52,7 @@ class Lines:
     def _show(self, row: Row) -> None:
         self._last = None
         self._next = time.monotonic() + self._seconds
-        say(f"{int(row['steps']):>9,} / {self._total:,} steps  {_figures(row)}")
+        say(f"{int(row['steps']):>9,} / {self._total:,} steps  {_figures(row, self._score)}")
 
 
 class Bar:
@@ -67,13 +69,15 @@ class Bar:
         )
         self._task = self._progress.add_task(config.env_id, total=config.rounded_steps)
         self._text = require("rich.text").Text()
+        self._score = math.nan
         group = require("rich.console").Group(self._progress, self._text)
         self._live = require("rich.live").Live(group, refresh_per_second=5)
         self._live.start()
 
     def update(self, row: Row) -> None:
         self._progress.update(self._task, completed=row["steps"])
-        self._text.plain = _figures(row)
+        self._score = _last_score(row, self._score)
+        self._text.plain = _figures(row, self._score)
 
     def close(self) -> None:
         self._live.stop()
@@ -88,13 +92,20 @@ def make_display(config: TrainConfig, show: bool) -> Display:
     return Bar(config)
 
 
-def _figures(row: Row) -> str:
+def _last_score(row: Row, before: float) -> float:
+    """What the last evaluation gave, of a run that has some; else NaN."""
+    score = row.get("eval_return", math.nan)
+    return before if math.isnan(score) else score
+
+
+def _figures(row: Row, score: float) -> str:
     parts = [row[f"{name}_seconds"] for name in ("env", "policy", "update")]
     env, policy, update = (part / sum(parts) for part in parts)
     mean_return = row["mean_return"]
     shown = "-" if math.isnan(mean_return) else f"{mean_return:.1f}"
+    evaluated = "" if math.isnan(score) else f"evaluated {score:.1f}  "
     return (
-        f"return {shown}  {row['steps_per_second']:,.0f} steps/s  kl {row['kl']:.4f}  "
+        f"return {shown}  {evaluated}{row['steps_per_second']:,.0f} steps/s  kl {row['kl']:.4f}  "
         f"samples worth {row['effective_sample_size']:.0%}  entropy {row['entropy']:.2f}  "
         f"ev {row['explained_variance']:.2f}  "
         f"time: env {env:.0%} policy {policy:.0%} update {update:.0%}"

@@ -23,7 +23,7 @@ from ppo_fast.learners import make_learner
 from ppo_fast.normalizers import RewardScaler
 from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import NotFinite, make_rollout
-from ppo_fast.training.checkpoint import load_checkpoint, save_checkpoint
+from ppo_fast.training.checkpoint import BEST_NAME, FILE_NAME, load_checkpoint, save_checkpoint
 from ppo_fast.training.evaluate import Evaluation, evaluate
 from ppo_fast.training.metrics import (
     MetricsWriter,
@@ -44,6 +44,7 @@ from ppo_fast.training.run_folder import (
     sole_trainer,
     write_json,
 )
+from ppo_fast.training.selection import Selection
 from ppo_fast.training.signals import stop_on_signal
 from ppo_fast.training.torch_threads import torch_threads
 
@@ -222,6 +223,7 @@ class _Run:
         self.rewards = (
             RewardScaler(config.num_envs, config.gamma, place) if config.normalize_rewards else None
         )
+        self.selection = Selection(config)
         self.updates = 0
         self.steps = 0  # samples that were learned from
         self.draws = 0  # steps of each environment
@@ -279,6 +281,7 @@ class _Run:
         if run.rewards is not None:
             run.rewards.load_state(content["rewards"])
         run.episodes.load_state(content["episodes"])
+        run.selection.load_state(content["selection"])
         run.rollout.start(content["obs"])
         run.resume_envs(content["env_state"])
         run.metrics = MetricsWriter(folder, read_metrics(folder, run.updates))
@@ -356,6 +359,9 @@ class _Run:
                 self.seconds = before + now - start
                 row["seconds"] = self.seconds
                 row["steps_per_second"] = self.steps / self.seconds
+                if self.selection.is_wanted:
+                    row["eval_return"] = self.select()
+                    start += time.perf_counter() - now  # no time of training
                 self.metrics.add(row)
                 display.update(row)
                 if on_update is not None:
@@ -403,6 +409,19 @@ class _Run:
             **stats,
             **self.rollout.times(collected - start, time.perf_counter() - start),
         }
+
+    def select(self) -> float:
+        """The greedy score of the policy, if it is its turn, else NaN; keeps the best policy."""
+        if not self.selection.is_due(self.updates, is_last=self.is_over):
+            return float("nan")
+        score, is_best = self.selection.judge(self.policy())
+        if is_best:
+            self.save(BEST_NAME)
+        return score
+
+    def policy(self) -> Policy:
+        """A copy of the policy as it is."""
+        return policy_of(self.config, self.learner.state(), self.observations, self.layout)
 
     def collect(self) -> None:
         """The next rollout, its episodes counted and its rewards scaled."""
@@ -509,8 +528,8 @@ class _Run:
         # The environments may be in the middle of a rollout, or be what is broken.
         self.save(with_envs=False)
 
-    def save(self, *, with_envs: bool = True) -> None:
-        """Write the checkpoint, after the metrics that lead up to it."""
+    def save(self, name: str = FILE_NAME, *, with_envs: bool = True) -> None:
+        """Write a checkpoint, after the metrics that lead up to it."""
         torch = require("torch")
         self.metrics.flush()
         # Before the first update there are no episodes yet.
@@ -533,7 +552,9 @@ class _Run:
                 "episodes": self.episodes.state(),
                 "obs": torch.as_tensor(self.rollout.opening).cpu(),
                 "env_state": None if env_state is None else torch.tensor(env_state),
+                "selection": self.selection.state(),
             },
+            name,
         )
 
     def finish(self, progress: bool, stop: threading.Event) -> TrainResult:
@@ -551,7 +572,7 @@ class _Run:
             raise KeyboardInterrupt
         rows = self.metrics.rows
         self.plot()
-        policy = policy_of(self.config, self.learner.state(), self.observations, self.layout)
+        policy = self.policy()
         evaluation = None
         episodes = self.config.eval_episodes
         if episodes > 0:
@@ -579,5 +600,6 @@ class _Run:
             "eval_std_return": None if evaluation is None else evaluation.std_return,
             "eval_episodes": 0 if evaluation is None else len(evaluation.returns),
             "eval_cut": 0 if evaluation is None else evaluation.cut,
+            "eval_best_return": self.selection.best_return if self.selection.is_wanted else None,
             "solved": None if evaluation is None else evaluation.solved,
         }
