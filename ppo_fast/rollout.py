@@ -258,9 +258,10 @@ class Rollout:
 
     def _step(self, t: int, stepper: Stepper, actor: Actor, first_step: int) -> None:
         actor.act(self.obs[t], self.actions[t], self.logp[t], step=first_step + t)
+        actions = self._layout.to_env(self._on_cpu(self.actions[t]))
         start = perf_counter()
         stepper.step_into(
-            self._layout.to_env(self._on_cpu(self.actions[t])),
+            actions,
             self.obs[t + 1],
             self.rewards[t],
             self.terminated[t],
