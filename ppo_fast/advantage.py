@@ -552,14 +552,13 @@ def _require_like(function: str, name: str, array: Any, like: str, other: Any) -
         )
 
 
-_call_foreign: Callable[[str, tuple[Any, ...]], Any] | None = None
+def _load_foreign(function: str, arguments: tuple[Any, ...]) -> Any:
+    """The same function of arrays of another library, whose module takes this one's place."""
+    global _foreign
+    from ppo_fast.foreign import call
+
+    _foreign = call
+    return call(function, arguments)
 
 
-def _foreign(function: str, arguments: tuple[Any, ...]) -> Any:
-    """The same function of arrays of another library, whose module is loaded on first use."""
-    global _call_foreign
-    if _call_foreign is None:
-        from ppo_fast.foreign import call
-
-        _call_foreign = call
-    return _call_foreign(function, arguments)
+_foreign: Callable[[str, tuple[Any, ...]], Any] = _load_foreign

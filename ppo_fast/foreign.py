@@ -24,30 +24,23 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-_call_torch: Callable[[str, tuple[Any, ...]], Any] | None = None
-_tensor_type: Any = None  # torch's, once one has come
+# Who computes on what torch has, by its type, once one has come.
+_of_type: dict[type, Callable[[str, tuple[Any, ...]], Any]] = {}
 _DLPACK_CUDA = 2
-
-
-def _torch_function() -> Callable[[str, tuple[Any, ...]], Any]:
-    global _call_torch
-    if _call_torch is None:
-        from ppo_fast.torch_advantage import call as call_torch
-
-        _call_torch = call_torch
-    return _call_torch
 
 
 def call(function: str, arguments: tuple[Any, ...]) -> Any:
     """Call a function of `FUNCTIONS` whose first argument is not a NumPy array."""
-    global _tensor_type
     first = arguments[0]
-    if _call_torch is not None and type(first) is _tensor_type:
-        return _call_torch(function, arguments)
+    known = _of_type.get(type(first))
+    if known is not None:
+        return known(function, arguments)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(first, torch.Tensor):
-        _tensor_type = torch.Tensor
-        return _torch_function()(function, arguments)
+        from ppo_fast.torch_advantage import call as call_torch
+
+        _of_type[type(first)] = call_torch
+        return call_torch(function, arguments)
     if first is None:
         raise TypeError(f"{function}: {PARAMETERS[function][0]} is missing, got None")
     if not hasattr(first, "__dlpack__"):
@@ -76,7 +69,7 @@ def _through_dlpack(function: str, arguments: tuple[Any, ...]) -> Any:
         for name, argument in zip(PARAMETERS[function], arguments, strict=True)
     )
     called = FUNCTIONS[function]
-    results = _torch_function()(function, converted) if on_gpu else called(*converted)
+    results = call(function, converted) if on_gpu else called(*converted)
     library = first.__array_namespace__()
     if isinstance(results, tuple):
         return tuple(library.from_dlpack(x) for x in results)

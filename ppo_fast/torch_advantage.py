@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, from_numpy
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_dynamo_compiling
 
 from ppo_fast import cuda
 from ppo_fast.arrays import in_torch_words
@@ -73,14 +73,18 @@ _TIME_AXIS = _places("time_axis")
 def call(function: str, arguments: tuple[Any, ...]) -> Any:
     """Call a function of `ppo_fast.advantage` whose first argument is a tensor."""
     first = arguments[0]
-    plain = type(first) is Tensor and not is_compiling()
+    plain = (
+        type(first) is Tensor and not is_dynamo_compiling()
+    )  # others trace by types of their own
     on_gpu = cuda.holds(first)
     if plain:
         try:
             if not on_gpu:
                 return _eagerly(function, arguments, arguments)
-            if function in _OUT:
-                return _noted(function, arguments, run_on_gpu(function, arguments, new_out))
+            place = _OUT.get(function)
+            if place is not None:
+                results = run_on_gpu(function, arguments, new_out)
+                return results if arguments[place] is None else _noted(function, arguments, results)
         except (TypeError, RuntimeError):  # to be converted, or a mistake: look closer
             pass
     if not on_gpu and first.device.type != "cpu":

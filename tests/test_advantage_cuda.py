@@ -100,9 +100,9 @@ def test_few_steps_of_many(kind, num_envs, layout, dtype, device):
     assert_case_is_that_of_the_cpu(device, kind, 5, num_envs, layout, dtype)
 
 
-# A warp has 8 steps of 32 columns in float32, 4 in gae of float64 and in vtrace; where that makes
-# more than two tiles of 16 warps, more steps of fewer columns.
-@pytest.mark.parametrize("num_steps", [63, 64, 65, 127, 128, 129, 192, 256, 257, 500, 520])
+# A warp has 8 steps of each of 8 runs of 4 columns in float32, 4 of each in gae of float64 and in
+# vtrace; a block of 16 has 1,024 or 512.
+@pytest.mark.parametrize("num_steps", [63, 64, 65, 127, 129, 256, 257, 500, 520, 1024, 1100])
 @KINDS
 def test_columns_in_tiles(kind, num_steps, device):
     assert_case_is_that_of_the_cpu(device, kind, num_steps, 33)
@@ -113,20 +113,20 @@ def test_columns_of_doubles_in_tiles(num_steps, device):
     assert_case_is_that_of_the_cpu(device, "gae", num_steps, 33, dtype=np.float64)
 
 
-# A warp has 4, 8, 16 or 32 columns, as many as make 64 groups of them; of fewer groups, those with
-# more than four tiles are in several parts. From 1,057 groups on a warp is alone with its columns,
-# and has the bits of the CPU.
+# A warp has 4, 8, 16 or 32 columns, the more the more there are; of up to 768, those with more than
+# four tiles are in several parts. From 1,057 groups on a warp is alone with its columns, and has
+# the bits of the CPU.
 @pytest.mark.parametrize(
     ("num_steps", "num_envs", "tolerance"),
     [
-        (300, 504, None),
-        (300, 1008, None),
-        (300, 1009, None),
-        (300, 2017, None),
+        (300, 256, None),
+        (300, 257, None),
+        (20, 2113, None),
+        (20, 4225, None),
         (3, 33792, None),
         (3, 33793, 0),
         (4097, 4, None),
-        (9000, 40, None),
+        (9000, 70, None),
     ],
 )
 @pytest.mark.parametrize("kind", FORMS_ON_GPU)

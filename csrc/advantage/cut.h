@@ -22,9 +22,6 @@ template <typename Arguments>
 inline constexpr int kColumnSteps = 4;
 template <>
 inline constexpr int kColumnSteps<GaeArguments<float>> = 8;
-// Columns of a warp at least, where lanes are columns: half of what memory hands out at a time.
-constexpr int kLeastColumns = 4;
-
 // The card that cuts are made for; docs/decisions.md has the measurements.
 constexpr std::ptrdiff_t kMultiprocessors = 132;
 constexpr int kMostBlockWarps = 16;
@@ -33,13 +30,22 @@ constexpr int kWarps = 16;
 constexpr int kPlainRowWarps = 32;
 // With more blocks to a multiprocessor each is a lone warp.
 constexpr std::ptrdiff_t kMostBlocks = 8;
-// From so many blocks on, reading everything once is faster than by more of them twice. Where a block has so few tiles,
-// a second kernel would take longer than they do; and in two tiles, wider rows of memory are worth more than more blocks.
-constexpr std::ptrdiff_t kBlocksEnough = 64;
+// What a block has in so few tiles is not cut into parts: a second kernel would take longer to start than they do.
 constexpr std::ptrdiff_t kFewTiles = 4;
-constexpr std::ptrdiff_t kFewWideTiles = 2;
+// Nor are so many rows, or more columns than that: reading everything once is faster than by more blocks twice.
+constexpr std::ptrdiff_t kManyRows = 64;
+constexpr std::ptrdiff_t kMostCutColumns = 768;
 // Of a row: what so many parts hand on is put together faster by 32 lanes than what warps of a block do by waiting.
 constexpr std::ptrdiff_t kMostRowParts = 4 * kMultiprocessors;
+// Of columns, warps of a block that has a part.
+constexpr std::ptrdiff_t kPartWarps = 4;
+// A warp has as few columns as leave so many warps of each block at the same time: more of their steps are then at hand at once.
+// Half a sector of memory, four columns, is worth that only where blocks are few.
+constexpr std::ptrdiff_t kTileWarps = 8;
+constexpr int kLeastColumns = 4;
+constexpr std::ptrdiff_t kFewColumns = 256;
+// In parts, so few columns have narrow warps.
+constexpr std::ptrdiff_t kFewCutColumns = 64;
 
 struct Cut {
   bool in_order = false;           // steps are gone through one by one, as on the CPU
@@ -81,31 +87,68 @@ PPO_HD std::ptrdiff_t whole_units(std::ptrdiff_t size, std::ptrdiff_t unit) {
 PPO_HD std::ptrdiff_t smaller(std::ptrdiff_t a, std::ptrdiff_t b) { return a < b ? a : b; }
 PPO_HD std::ptrdiff_t at_least_1(std::ptrdiff_t a) { return a < 1 ? 1 : a; }
 
-// With so many columns to a warp. All blocks fit on the card at the same time, or each is a lone warp.
-inline Cut cut_by_width(Cut cut, int width, std::ptrdiff_t few_tiles) {
+// With so many columns to a warp.
+inline Cut with_width(Cut cut, int width) {
   cut.width = width;
   cut.runs = kWarpLanes / width;
   for (cut.width_bits = 0; 1 << cut.width_bits < width;) ++cut.width_bits;
   cut.groups = whole_units(cut.num_columns, width);
-  const std::ptrdiff_t groups = at_least_1(cut.groups);
+  return cut;
+}
+
+// With so many parts, and blocks of as many warps, or as few as need no more tiles.
+inline Cut with_parts(Cut cut, std::ptrdiff_t parts, std::ptrdiff_t warps) {
   const std::ptrdiff_t steps = at_least_1(cut.num_steps);
-  const std::ptrdiff_t blocks = whole_units(groups, kMultiprocessors);  // of a multiprocessor
-  const bool is_alone = cut.in_order || blocks > kMostBlocks;
-  const std::ptrdiff_t fit = (cut.is_plain && width == 1 ? kPlainRowWarps : kWarps) / blocks;
-  std::ptrdiff_t warps = is_alone ? 1 : smaller(fit, kMostBlockWarps);
-  std::ptrdiff_t parts = 1;
-  const std::ptrdiff_t tiles = whole_units(steps, warps * cut.warp_steps());
-  if (!is_alone && groups < kBlocksEnough && tiles > few_tiles) {
-    const std::ptrdiff_t wanted = kMultiprocessors * kWarps / groups;  // warps of a group
-    if (width == 1) warps = whole_units(wanted, kMostRowParts);
-    parts = smaller(wanted / warps, whole_units(steps, warps * cut.warp_steps()));
-  }
   cut.part_steps = whole_units(whole_units(steps, parts), cut.warp_steps()) * cut.warp_steps();
   cut.parts = whole_units(steps, cut.part_steps);
-  // As few warps as need no more tiles.
   const std::ptrdiff_t rounds = whole_units(cut.part_steps, warps * cut.warp_steps());
   cut.block_warps = static_cast<int>(whole_units(cut.part_steps, rounds * cut.warp_steps()));
   return cut;
+}
+
+// Warps of a block if each has a group, and a multiprocessor so many: all fit on the card at the same time, or each is alone.
+inline std::ptrdiff_t warps_of_block(const Cut& cut, std::ptrdiff_t warps) {
+  const std::ptrdiff_t blocks = whole_units(at_least_1(cut.groups), kMultiprocessors);
+  if (cut.in_order || blocks > kMostBlocks) return 1;
+  return smaller(warps / blocks, kMostBlockWarps);
+}
+
+inline Cut cut_rows(const Cut& whole) {
+  const Cut cut = with_width(whole, 1);
+  const std::ptrdiff_t rows = at_least_1(cut.num_columns);
+  const std::ptrdiff_t warps = warps_of_block(cut, cut.is_plain ? kPlainRowWarps : kWarps);
+  const std::ptrdiff_t tiles = whole_units(cut.num_steps, warps * cut.warp_steps());
+  if (cut.in_order || rows >= kManyRows || tiles <= kFewTiles) return with_parts(cut, 1, warps);
+  const std::ptrdiff_t wanted = kMultiprocessors * kWarps / rows;
+  const std::ptrdiff_t part_warps = whole_units(wanted, kMostRowParts);
+  const std::ptrdiff_t most = whole_units(cut.num_steps, part_warps * cut.warp_steps());
+  return with_parts(cut, smaller(wanted / part_warps, most), part_warps);
+}
+
+// Columns of a warp, if each block has a group.
+inline int width_of_columns(std::ptrdiff_t columns) {
+  if (columns <= kFewColumns) return kLeastColumns;
+  int width = 2 * kLeastColumns;
+  while (width < kWarpLanes &&
+         whole_units(columns, width) * kTileWarps > kMultiprocessors * kWarps) {
+    width *= 2;
+  }
+  return width;
+}
+
+inline Cut cut_columns(const Cut& whole) {
+  if (whole.in_order) return with_parts(with_width(whole, kWarpLanes), 1, 1);
+  const Cut narrow = with_width(whole, kLeastColumns);
+  const std::ptrdiff_t few_steps = kFewTiles * kMostBlockWarps * narrow.warp_steps();
+  if (whole.num_columns > kMostCutColumns || whole.num_steps <= few_steps) {
+    const Cut cut = with_width(whole, width_of_columns(whole.num_columns));
+    return with_parts(cut, 1, warps_of_block(cut, kWarps));
+  }
+  const int widths = whole.num_columns <= kFewCutColumns ? 2 : 4;
+  const Cut cut = with_width(whole, widths * kLeastColumns);
+  const std::ptrdiff_t most = whole_units(cut.num_steps, kPartWarps * cut.warp_steps());
+  const std::ptrdiff_t wanted = kMultiprocessors * kWarps / (at_least_1(cut.groups) * kPartWarps);
+  return with_parts(cut, smaller(wanted, most), kPartWarps);
 }
 
 inline Cut cut_of(std::ptrdiff_t num_steps, std::ptrdiff_t num_columns, bool along_time,
@@ -116,13 +159,7 @@ inline Cut cut_of(std::ptrdiff_t num_steps, std::ptrdiff_t num_columns, bool alo
   cut.num_steps = num_steps;
   cut.num_columns = num_columns;
   cut.lane_steps = along_time ? kRowSteps : column_steps;
-  if (along_time) return cut_by_width(cut, 1, kFewTiles);
-  const Cut wide = cut_by_width(cut, kWarpLanes, kFewWideTiles);
-  if (wide.parts == 1) return wide;
-  int width = kWarpLanes / 2;
-  while (width > kLeastColumns && whole_units(num_columns, width) < kBlocksEnough) width /= 2;
-  const Cut narrow = cut_by_width(cut, width, kFewTiles);
-  return narrow.parts == 1 ? narrow : wide;
+  return along_time ? cut_rows(cut) : cut_columns(cut);
 }
 
 // The form that most calls have, whose kernels need half of the instructions and registers: values, each followed by the next

@@ -89,8 +89,9 @@ int main() {
       }
     }
   }
-  // Around the numbers of columns from which there is one part, and from which warps are alone.
-  for (std::ptrdiff_t columns : {252, 253, 504, 505, 1009, 2016, 2017, 4224, 4225, 33792, 33793}) {
+  // Around the numbers of columns from which warps have more of them, there is one part, and warps are alone.
+  for (std::ptrdiff_t columns :
+       {64, 65, 256, 257, 768, 769, 2112, 2113, 4224, 4225, 33792, 33793}) {
     for (std::ptrdiff_t steps : {1, 20, 384, 385}) {
       check_cover(steps, columns, false, false, 8, true);
       check_cover(steps, columns, false, false, 8, false);
@@ -109,13 +110,18 @@ int main() {
   CHECK(rows(4096, 1024).parts == 1 && rows(4096, 1024).block_warps == 4);
   CHECK(rows(4096, 1024, false).block_warps == 2);
   CHECK(rows(128, 65536).block_warps == 1 && !rows(128, 65536).is_serial());
-  CHECK(columns(4096, 128).width == 4 && columns(4096, 128).block_warps == 16);
-  CHECK(columns(4097, 252).parts > 1 && columns(4097, 253).parts == 1);
-  CHECK(columns(4097, 252).width == 32 && columns(4097, 253).width == 4);
-  CHECK(columns(256, 8).width == 32 && columns(257, 8).width == 4);
-  CHECK(columns(300, 2016).width == 16 && columns(300, 2017).width == 32);
-  CHECK(columns(300, 1008).width == 8 && columns(300, 1009).width == 16);
-  CHECK(columns(1024, 4096).parts == 1 && columns(1024, 4096).block_warps == 16);
+  CHECK(columns(4096, 128).parts == 1 && columns(4096, 128).block_warps == 16);
+  CHECK(columns(4097, 128).parts > 60 && columns(4097, 128).block_warps == 4);
+  CHECK(columns(4097, 768).parts > 1 && columns(4097, 769).parts == 1);
+  CHECK(columns(4097, 64).width == 8 && columns(4097, 65).width == 16);
+  CHECK(columns(4096, 256).width == 4 && columns(4096, 257).width == 8);
+  CHECK(columns(300, 2112).width == 8 && columns(300, 2113).width == 16);
+  CHECK(columns(300, 4224).width == 16 && columns(300, 4225).width == 32);
+  CHECK(columns(4096, 2048).parts == 1 && columns(4096, 2048).block_warps == 8);
+  CHECK(columns(1024, 4096).parts == 1 && columns(1024, 4096).block_warps == 8);
+  // Of four steps to a lane, half as many are a tile.
+  CHECK(ppo::cut_of(2048, 128, false, false, 4).parts == 1);
+  CHECK(ppo::cut_of(2049, 128, false, false, 4).parts > 1);
   CHECK(columns(1024, 16384).block_warps == 4);
   CHECK(columns(16, 65536).is_serial() && !columns(16, 16384).is_serial());
   CHECK(columns(300, 33793).is_serial() && !columns(300, 33792).is_serial());

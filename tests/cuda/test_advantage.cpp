@@ -19,16 +19,10 @@ template <typename Arguments>
 bool run_on_device(const Arguments& arguments, bool along_time, How how) {
   Cut cut = ppo::cut_of(arguments, along_time, how == How::kInOrder);
   if (how == How::kManyTiles) {  // as where there are thousands of columns
-    cut = ppo::cut_by_width(cut, ppo::kWarpLanes, ppo::kFewWideTiles);
-    cut.parts = 1;
-    cut.part_steps = arguments.num_steps;
-    cut.block_warps = 3;
+    cut = ppo::with_parts(ppo::with_width(cut, ppo::kWarpLanes), 1, 3);
   }
   if (how == How::kManyParts) {  // as where there are thousands of steps
-    cut.block_warps = 2;
-    cut.part_steps =
-        ppo::whole_units(ppo::whole_units(cut.num_steps, 3), cut.warp_steps()) * cut.warp_steps();
-    cut.parts = ppo::whole_units(cut.num_steps, cut.part_steps);
+    cut = ppo::with_parts(cut, 3, 2);
   }
   std::vector<char> scratch(static_cast<std::size_t>(ppo::cuda::scratch_bytes(arguments, cut)));
   CHECK(ppo::cuda::start(arguments, cut, scratch.data(), nullptr) == cudaSuccess);
