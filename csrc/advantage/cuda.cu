@@ -23,9 +23,7 @@ struct OnShares {
 };
 template <typename Pass>
 cudaError_t run(const Cut& cut, std::size_t bytes, cudaStream_t stream, const Pass& pass) {
-  const int team = cut.is_team ? static_cast<int>(cut.parts) : 1;
-  return for_each_block(cut.shares(), cut.block_warps, bytes, stream, OnShares<Pass>{cut, pass},
-                        team);
+  return for_each_block(cut.shares(), cut.block_warps, bytes, stream, OnShares<Pass>{cut, pass});
 }
 
 template <typename Elements, bool kRows>
@@ -61,7 +59,7 @@ cudaError_t run_passes(const typename Elements::Arguments& a, const Cut& cut, vo
   if (cut.num_steps == 0 || cut.num_columns == 0) return cudaSuccess;
   auto* parts = static_cast<Stretch*>(scratch);
   const std::size_t bytes = Carries<kRows, Stretch, Block>::bytes(cut);
-  if (cut.parts > 1 && !cut.is_team) {
+  if (cut.parts > 1) {
     const auto error = run(cut, bytes, stream, Summarize<Elements, kRows>{a, parts});
     if (error != cudaSuccess) return error;
   }
@@ -76,8 +74,6 @@ cudaError_t run(const typename Elements::Arguments& a, const Cut& cut, void* scr
 }
 
 }  // namespace
-
-bool has_teams() { return can_have_teams<OnShares<Compute<GaeElements<float, true>, false>>>(); }
 
 cudaError_t start(const GaeArguments<float>& a, const Cut& cut, void* scratch,
                   cudaStream_t stream) {

@@ -15,11 +15,8 @@ namespace ppo::cuda {
 template <typename Arguments>
 std::ptrdiff_t scratch_bytes(const Arguments&, const Cut& cut) {
   constexpr auto kBytes = static_cast<std::ptrdiff_t>(sizeof(typename Arguments::HandedOn));
-  return cut.parts == 1 || cut.is_team ? 0 : cut.num_columns * cut.parts * kBytes;
+  return cut.parts == 1 ? 0 : cut.num_columns * cut.parts * kBytes;
 }
-
-// Whether blocks can be teams on the current device.
-bool has_teams();
 
 // Arguments whose views, lambdas and starts are of device memory.
 cudaError_t start(const GaeArguments<float>& arguments, const Cut& cut, void* scratch,

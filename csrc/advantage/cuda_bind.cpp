@@ -75,14 +75,14 @@ class RunOnDevice {
 
   template <typename Arguments>
   void start(const Arguments& args, const Frame& frame, bool along_time, bool exact) const {
-    const CurrentStream stream = tensors_.stream();
-    const Cut cut = cut_of(args, along_time, exact, cuda::has_teams());
+    const Cut cut = cut_of(args, along_time, exact);
     using T = typename Arguments::Value;
     const std::ptrdiff_t bytes = cuda::scratch_bytes(args, cut);
     const std::ptrdiff_t count = whole_units(bytes, static_cast<std::ptrdiff_t>(sizeof(T)));
     // It may go once the kernels are on the stream: its library gives it to later work on that stream only.
     const Given memory = bytes == 0 ? Given() : given(rewards_.attr("new_empty")(count));
-    require_started(frame.function(), cuda::start(args, cut, address<void>(memory), stream));
+    require_started(frame.function(),
+                    cuda::start(args, cut, address<void>(memory), tensors_.stream()));
   }
 
   DeviceTensors& tensors_;

@@ -44,9 +44,6 @@ constexpr std::ptrdiff_t kPartWarps = 4;
 constexpr std::ptrdiff_t kTileWarps = 8;
 constexpr int kLeastColumns = 4;
 constexpr std::ptrdiff_t kFewColumns = 256;
-// Blocks of a team, as many as any card with teams lets run together, and columns up to which they are faster than a block alone.
-constexpr std::ptrdiff_t kTeam = 8;
-constexpr std::ptrdiff_t kMostTeamColumns = 1056;
 // In parts, so few columns have narrow warps.
 constexpr std::ptrdiff_t kFewCutColumns = 64;
 
@@ -62,7 +59,6 @@ struct Cut {
   int block_warps = 1;
   std::ptrdiff_t groups = 0;      // of columns, `width` each
   std::ptrdiff_t parts = 0;       // of time
-  bool is_team = false;           // blocks of a group are a team: each has a part, which is a tile
   std::ptrdiff_t part_steps = 0;  // steps of each but the last
 
   // Blocks: each has a group and a part.
@@ -140,22 +136,8 @@ inline int width_of_columns(std::ptrdiff_t columns) {
   return width;
 }
 
-// For teams of blocks; as it was where the steps are more than these have at once, or a block has them all.
-inline Cut cut_for_teams(const Cut& whole) {
-  Cut cut = with_width(whole, 2 * kLeastColumns);
-  const std::ptrdiff_t tile = kMostBlockWarps * cut.warp_steps();
-  if (cut.num_steps <= tile || cut.num_steps > kTeam * tile) return whole;
-  cut = with_parts(cut, kTeam, kMostBlockWarps);
-  cut.is_team = true;
-  return cut;
-}
-
-inline Cut cut_columns(const Cut& whole, bool has_teams) {
+inline Cut cut_columns(const Cut& whole) {
   if (whole.in_order) return with_parts(with_width(whole, kWarpLanes), 1, 1);
-  if (has_teams && whole.num_columns <= kMostTeamColumns) {
-    const Cut cut = cut_for_teams(whole);
-    if (cut.is_team) return cut;
-  }
   const Cut narrow = with_width(whole, kLeastColumns);
   const std::ptrdiff_t few_steps = kFewTiles * kMostBlockWarps * narrow.warp_steps();
   if (whole.num_columns > kMostCutColumns || whole.num_steps <= few_steps) {
@@ -170,14 +152,14 @@ inline Cut cut_columns(const Cut& whole, bool has_teams) {
 }
 
 inline Cut cut_of(std::ptrdiff_t num_steps, std::ptrdiff_t num_columns, bool along_time,
-                  bool in_order, int column_steps, bool is_plain = false, bool has_teams = false) {
+                  bool in_order, int column_steps, bool is_plain = false) {
   Cut cut;
   cut.in_order = in_order;
   cut.is_plain = is_plain;
   cut.num_steps = num_steps;
   cut.num_columns = num_columns;
   cut.lane_steps = along_time ? kRowSteps : column_steps;
-  return along_time ? cut_rows(cut) : cut_columns(cut, has_teams);
+  return along_time ? cut_rows(cut) : cut_columns(cut);
 }
 
 // The form that most calls have, whose kernels need half of the instructions and registers: values, each followed by the next
@@ -197,9 +179,9 @@ bool has_plain_form(const Arguments&) {
 }
 
 template <typename Arguments>
-Cut cut_of(const Arguments& a, bool along_time, bool in_order, bool has_teams) {
+Cut cut_of(const Arguments& a, bool along_time, bool in_order) {
   return cut_of(a.num_steps, a.num_columns, along_time, in_order, kColumnSteps<Arguments>,
-                has_plain_form(a), has_teams);
+                has_plain_form(a));
 }
 
 PPO_HD Share share_of(const Cut& cut, std::ptrdiff_t index) {

@@ -54,21 +54,10 @@ class Carries {
     starts_ = true;
   }
 
-  // Lets what is carried into the tile of this block, part `part` of so many, be what the others of its team hand on.
-  PPO_HD void start_in_team(std::ptrdiff_t part, std::ptrdiff_t parts) {
-    behind_ = static_cast<int>(parts - 1 - part);
-    last_ = static_cast<int>(parts - 1);
-    is_in_team_ = true;
-  }
-
   // What is carried into the steps of this lane, which hand on `own`.
   PPO_HD Carried into(const Stretch& own) {
     const Stretch lanes = tell(own);
-    if (is_in_team_) {
-      carry_ = from_team();
-    } else if (starts_) {
-      carry_ = started();
-    }
+    if (starts_) carry_ = started();
     starts_ = false;
     Carried carry = carry_;  // into this warp
     for (int w = 0; w < block_.warps(); ++w) {
@@ -95,24 +84,10 @@ class Carries {
   PPO_HD Stretch& told(int warp) const {
     return stretches_[(turn_ * block_.warps() + warp) * width_ + column_];
   }
-  // In the place of one more, what the block starts from, or hands on to its team.
-  PPO_HD Stretch& handed_on() const { return stretches_[2 * block_.warps() * width_ + column_]; }
+  // In the place of one more.
   PPO_HD Carried& started() const {
     static_assert(sizeof(Carried) <= sizeof(Stretch));
-    return reinterpret_cast<Carried&>(handed_on());
-  }
-
-  // What the blocks behind this one hand on to it, once all of them have told.
-  PPO_HD Carried from_team() const {
-    Stretch all;
-    for (int w = 0; w < block_.warps(); ++w) all = joined(told(w), all);
-    if (block_.warp() == 0 && block_.lane() < width_) handed_on() = all;
-    block_.wait_for_team();
-    Carried carry = {};
-    for (int b = last_; b > last_ - behind_; --b) {
-      carry = carried_out(*block_.of_team(&handed_on(), b), carry);
-    }
-    return carry;
+    return reinterpret_cast<Carried&>(stretches_[2 * block_.warps() * width_ + column_]);
   }
 
   // Tells what this warp hands on; gives what its lanes up to this one do.
@@ -130,9 +105,6 @@ class Carries {
   Stretch* stretches_;  // [2, warps, width], and what is carried in [width]
   Carried carry_ = {};  // into the tile
   bool starts_ = false;
-  bool is_in_team_ = false;
-  int behind_ = 0;  // blocks of the team
-  int last_ = 0;    // of them
   int turn_ = 0;
 };
 
@@ -214,11 +186,7 @@ PPO_HD void compute(const Arguments& a, const Cut& cut, const Share& share, cons
   using Stretch = typename Arguments::HandedOn;
   T carry = T(0);
   Carries<kRows, Stretch, Block> carries(cut, block);
-  if (!kRows && cut.is_team) {
-    carries.start_in_team(share.part, cut.parts);
-  } else {
-    carries.start(carry_into_part<kRows>(cut, parts, share, block));
-  }
+  carries.start(carry_into_part<kRows>(cut, parts, share, block));
   each_tile<Elements, kRows>(a, cut, share, block, [&](auto&& tile) {
     const auto into = [&] { return tile.settled(carries.into(tile.summary())); };
     if (!cut.is_serial()) {
@@ -231,7 +199,6 @@ PPO_HD void compute(const Arguments& a, const Cut& cut, const Share& share, cons
       carry = tile.finish(a, carry);
     }
   });
-  if (!kRows && cut.is_team) block.wait_for_team();  // others may still read its memory
 }
 
 }  // namespace ppo::inline PPO_ISA

@@ -24,9 +24,8 @@ void each_lane(const ppo::Cut& cut, const ppo::Share& share, const Body& body) {
 }
 
 void check_cover(std::ptrdiff_t steps, std::ptrdiff_t columns, bool along_time, bool in_order,
-                 int column_steps, bool is_plain, bool has_teams = false) {
-  const ppo::Cut cut =
-      ppo::cut_of(steps, columns, along_time, in_order, column_steps, is_plain, has_teams);
+                 int column_steps, bool is_plain) {
+  const ppo::Cut cut = ppo::cut_of(steps, columns, along_time, in_order, column_steps, is_plain);
   CHECK(cut.block_warps >= 1 && cut.block_warps <= ppo::kMostBlockWarps);
   CHECK(along_time == (cut.width == 1));
   std::vector<int> seen(static_cast<std::size_t>(steps * columns), 0);
@@ -43,7 +42,6 @@ void check_cover(std::ptrdiff_t steps, std::ptrdiff_t columns, bool along_time, 
     });
   }
   for (int count : seen) CHECK(count == 1);
-  if (cut.is_team) CHECK(cut.parts <= ppo::kTeam && cut.part_steps <= cut.tile_steps());
   if (in_order) CHECK(cut.parts == 1 && cut.block_warps == 1 && cut.is_serial());
 }
 
@@ -79,16 +77,6 @@ int main() {
           check_cover(steps, columns, along_time, in_order, 8, false);
           check_cover(steps, columns, along_time, in_order, 4, false);
         }
-      }
-    }
-  }
-  // By teams, from two tiles of a block on.
-  for (std::ptrdiff_t steps : {1, 256, 257, 512, 513, 520, 1000, 2048, 2049, 4095, 4096, 4097}) {
-    for (std::ptrdiff_t columns : {1, 8, 9, 33, 1056, 1057}) {
-      for (int lane_steps : {4, 8}) {
-        check_cover(steps, columns, false, false, lane_steps, lane_steps == 8, true);
-        check_cover(steps, columns, false, true, lane_steps, false, true);
-        check_cover(steps, columns, true, false, lane_steps, false, true);
       }
     }
   }
@@ -131,13 +119,6 @@ int main() {
   CHECK(columns(300, 4224).width == 16 && columns(300, 4225).width == 32);
   CHECK(columns(4096, 2048).parts == 1 && columns(4096, 2048).block_warps == 8);
   CHECK(columns(1024, 4096).parts == 1 && columns(1024, 4096).block_warps == 8);
-  const auto team = [](std::ptrdiff_t steps, std::ptrdiff_t number, bool along_time = false) {
-    return ppo::cut_of(steps, number, along_time, false, 8, true, true);
-  };
-  CHECK(team(4096, 128).is_team && team(4096, 128).parts == 8);
-  CHECK(team(4096, 128).block_warps == 16 && team(1024, 128).block_warps == 4);
-  CHECK(!team(4097, 128).is_team && team(513, 1).is_team && !team(512, 1).is_team);
-  CHECK(team(1024, 1056).is_team && !team(1024, 1057).is_team && !team(1024, 16, true).is_team);
   // Of four steps to a lane, half as many are a tile.
   CHECK(ppo::cut_of(2048, 128, false, false, 4).parts == 1);
   CHECK(ppo::cut_of(2049, 128, false, false, 4).parts > 1);

@@ -12,13 +12,12 @@ namespace {
 
 using ppo::Cut;
 
-enum class How { kAsCut, kInOrder, kManyTiles, kManyParts, kTeams };
+enum class How { kAsCut, kInOrder, kManyTiles, kManyParts };
 
 // Whether the bits are those of the CPU.
 template <typename Arguments>
 bool run_on_device(const Arguments& arguments, bool along_time, How how) {
-  Cut cut = ppo::cut_of(arguments, along_time, how == How::kInOrder, how == How::kTeams);
-  if (how == How::kTeams) CHECK(cut.is_team && cut.parts > 1);
+  Cut cut = ppo::cut_of(arguments, along_time, how == How::kInOrder);
   if (how == How::kManyTiles) {  // as where there are thousands of columns
     cut = ppo::with_parts(ppo::with_width(cut, ppo::kWarpLanes), 1, 3);
   }
@@ -162,11 +161,9 @@ int main() {
   for (bool batch_major : {false, true}) {
     for (std::ptrdiff_t steps : {1, 33, 150, 516}) {
       for (std::ptrdiff_t columns : {2, 35}) {
-        for (How how :
-             {How::kAsCut, How::kInOrder, How::kManyTiles, How::kManyParts, How::kTeams}) {
+        for (How how : {How::kAsCut, How::kInOrder, How::kManyTiles, How::kManyParts}) {
           if (how == How::kManyTiles && (batch_major || steps == 1 || columns == 2)) continue;
           if (how == How::kManyParts && steps < 500) continue;
-          if (how == How::kTeams && (batch_major || steps < 500)) continue;
           if (batch_major) check_tokens<float>(steps, columns, how);
           if (batch_major) check_tokens<double>(steps, columns, how);
           check<float>(steps, columns, batch_major, how);

@@ -4,11 +4,8 @@
 // Bodies are PPO_HD functors. tests/cuda/ppo_fast/launch.h stands in for this header where they run without a GPU.
 #pragma once
 
-#include <cooperative_groups.h>
 #include <cuda_runtime_api.h>
 
-#include <array>
-#include <atomic>
 #include <cstddef>
 #include <cub/util_ptx.cuh>
 
@@ -23,7 +20,6 @@ inline constexpr int kThreads = kWarpsPerBlock * kLanes;
 inline constexpr int kBlocksAtOnce = 4;
 inline constexpr int kBlockWarps = 32;  // of in_one_block
 inline constexpr int kMostBlockThreads = 16 * kLanes;
-inline constexpr int kMostDevices = 64;  // of which it is remembered whether blocks can be teams
 
 // 32 lanes in step. The host's half of each function is never called: nvcc wants one, because bodies have one.
 class Warp {
@@ -109,21 +105,6 @@ class Block {
     }
 #endif
   }
-  // For all lanes of all blocks of a team; each sees what the others wrote before.
-  PPO_HD void wait_for_team() const {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    cooperative_groups::this_cluster().sync();
-#endif
-  }
-  // Where in the memory of a block of the team stands what is `mine` here.
-  template <typename T>
-  PPO_HD const T* of_team(T* mine, [[maybe_unused]] int block) const {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    return cooperative_groups::this_cluster().map_shared_rank(mine, block);
-#else
-    return mine;
-#endif
-  }
 
  private:
   std::size_t offset_ = 0;
@@ -173,51 +154,16 @@ cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t stream, const Body&
 }
 
 // body(b, block) by all lanes of block b, for b < blocks; each has so many warps, at most 16, and so many bytes of memory, a
-// multiple of 16. A multiprocessor has registers for Body::kAtOnce of the largest. Each `team` of neighbouring blocks, if it is
-// more than one, runs together: at most 8, where can_have_teams says so.
+// multiple of 16. A multiprocessor has registers for Body::kAtOnce of the largest.
 template <typename Body>
 cudaError_t for_each_block(std::ptrdiff_t blocks, int warps, std::size_t bytes, cudaStream_t stream,
-                           const Body& body, int team = 1) {
+                           const Body& body) {
   if (blocks == 0) return cudaSuccess;
-  const int packed = warps == 1 && team == 1 ? kWarpsPerBlock : 1;
+  const int packed = warps == 1 ? kWarpsPerBlock : 1;
   const dim3 threads(static_cast<unsigned>(warps * kLanes), static_cast<unsigned>(packed));
-  if (team == 1) {
-    blocks_kernel<<<blocks_of(blocks, packed), threads, packed * bytes, stream>>>(body, blocks,
-                                                                                  bytes);
-    return cudaGetLastError();
-  }
-  cudaLaunchAttribute together = {};
-  together.id = cudaLaunchAttributeClusterDimension;
-  together.val.clusterDim = {static_cast<unsigned>(team), 1, 1};
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = threads;
-  config.dynamicSmemBytes = bytes;
-  config.stream = stream;
-  config.attrs = &together;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, blocks_kernel<Body>, body, blocks, bytes);
-}
-
-// Whether the current device runs blocks as teams, and this kernel was compiled so that they may be.
-template <typename Body>
-bool can_have_teams() {
-  static std::array<std::atomic<int>, kMostDevices> known;  // 0: not asked yet; 1: no; 2: yes
-  int device = 0;
-  if (cudaGetDevice(&device) != cudaSuccess || device >= kMostDevices) return false;
-  std::atomic<int>& answer = known[static_cast<std::size_t>(device)];
-  if (answer.load(std::memory_order_relaxed) == 0) {
-    constexpr int kFirstWithTeams = 90;
-    int launches = 0;
-    cudaFuncAttributes kernel = {};
-    const bool can =
-        cudaDeviceGetAttribute(&launches, cudaDevAttrClusterLaunch, device) == cudaSuccess &&
-        launches != 0 && cudaFuncGetAttributes(&kernel, blocks_kernel<Body>) == cudaSuccess &&
-        kernel.ptxVersion >= kFirstWithTeams;
-    if (!can) cudaGetLastError();  // nothing that a later launch should be told
-    answer.store(can ? 2 : 1, std::memory_order_relaxed);
-  }
-  return answer.load(std::memory_order_relaxed) == 2;
+  blocks_kernel<<<blocks_of(blocks, packed), threads, packed * bytes, stream>>>(body, blocks,
+                                                                                bytes);
+  return cudaGetLastError();
 }
 
 // body.each(w, warp) for w < kBlockWarps, and then, by one warp that sees what they wrote, body.finish(warp).

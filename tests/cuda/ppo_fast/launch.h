@@ -66,49 +66,28 @@ class Warp {
   int lane_;
 };
 
-// Of the blocks of a team, one after the other.
-struct TeamMemory {
-  void* start;
-  std::size_t bytes;  // of each
-
-  char* of(int block) const {
-    return static_cast<char*>(start) + static_cast<std::size_t>(block) * bytes;
-  }
-};
-
 class Block {
  public:
-  Block(std::barrier<>& barrier, Exchange* exchanges, const TeamMemory& memory, int place,
-        int warps, int thread, std::barrier<>& team)
+  Block(std::barrier<>& barrier, Exchange* exchanges, void* memory, int warps, int thread)
       : barrier_(&barrier),
         exchanges_(exchanges),
         memory_(memory),
-        place_(place),
         warps_(warps),
-        thread_(thread),
-        team_(&team) {}
+        thread_(thread) {}
 
   int lane() const { return thread_ % kLanes; }
   Warp in_warp() const { return Warp(exchanges_[warp()], lane()); }
   int warp() const { return thread_ / kLanes; }
   int warps() const { return warps_; }
-  void* memory() const { return memory_.of(place_); }
+  void* memory() const { return memory_; }
   void wait() const { barrier_->arrive_and_wait(); }
-  void wait_for_team() const { team_->arrive_and_wait(); }
-  template <typename T>
-  const T* of_team(T* mine, int block) const {
-    return reinterpret_cast<T*>(memory_.of(block) +
-                                (reinterpret_cast<char*>(mine) - memory_.of(place_)));
-  }
 
  private:
   std::barrier<>* barrier_;
   Exchange* exchanges_;  // of each warp
-  TeamMemory memory_;
-  int place_;  // in the team
+  void* memory_;
   int warps_;
   int thread_;
-  std::barrier<>* team_;
 };
 
 template <typename Body>
@@ -126,38 +105,22 @@ cudaError_t for_each_warp(std::ptrdiff_t warps, cudaStream_t, const Body& body) 
 
 template <typename Body>
 cudaError_t for_each_block(std::ptrdiff_t blocks, int warps, std::size_t bytes, cudaStream_t,
-                           const Body& body, int team = 1) {
-  const auto size = static_cast<std::size_t>(team);
-  const std::size_t items = bytes / sizeof(std::max_align_t) + 1;  // of the memory of a block
-  std::vector<std::max_align_t> memory(size * items);
-  const auto exchanges = std::make_unique<Exchange[]>(size * static_cast<std::size_t>(warps));
-  std::barrier<> together(team * warps * kLanes);
-  std::vector<std::unique_ptr<std::barrier<>>> barriers;
-  for (int k = 0; k < team; ++k) {
-    barriers.push_back(std::make_unique<std::barrier<>>(warps * kLanes));
-  }
-  const TeamMemory shared{memory.data(), items * sizeof(std::max_align_t)};
+                           const Body& body) {
+  std::barrier<> barrier(warps * kLanes);
+  const auto exchanges = std::make_unique<Exchange[]>(static_cast<std::size_t>(warps));
+  std::vector<std::max_align_t> memory(bytes / sizeof(std::max_align_t) + 1);
   std::vector<std::thread> threads;
-  for (int k = 0; k < team; ++k) {
-    for (int thread = 0; thread < warps * kLanes; ++thread) {
-      threads.emplace_back([&, k, thread] {
-        const Block block(*barriers[static_cast<std::size_t>(k)],
-                          &exchanges[static_cast<std::size_t>(k * warps)], shared, k, warps, thread,
-                          together);
-        for (std::ptrdiff_t b = k; b < blocks; b += team) {
-          body(b, block);
-          block.wait();  // the next block has the same memory
-        }
-      });
-    }
+  for (int thread = 0; thread < warps * kLanes; ++thread) {
+    threads.emplace_back([&, thread] {
+      const Block block(barrier, exchanges.get(), memory.data(), warps, thread);
+      for (std::ptrdiff_t b = 0; b < blocks; ++b) {
+        body(b, block);
+        block.wait();  // the next block has the same memory
+      }
+    });
   }
   for (std::thread& thread : threads) thread.join();
   return cudaSuccess;
-}
-
-template <typename Body>
-bool can_have_teams() {
-  return true;
 }
 
 template <typename Body>
