@@ -255,7 +255,7 @@ class TrainConfig:
 
     num_threads: int | None = None
     """Threads for native environments and the native engine; None chooses by the work. Never
-    changes results. A GPU has no use for it."""
+    changes results. What is on a GPU has no use for it."""
 
     torch_threads: int = 1
     """Threads of torch's operators; more than one pays for large networks only."""
@@ -380,6 +380,10 @@ class TrainConfig:
             self._check_type("encoder", str, "a string or None")
             if not re.fullmatch(ENCODER_RULE, self.encoder):
                 self._refuse("encoder", "must be cnn, module:Class or None")
+            names = re.split(r"[.:]", self.encoder)
+            if "__main__" in names or not all(map(str.isidentifier, names)):
+                rule = "must be of a module that whoever loads the run can import by that name"
+                self._refuse("encoder", rule)
         self._check_type("hidden_sizes", tuple, "a tuple of integers")
         sizes = self.hidden_sizes
         if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
@@ -424,10 +428,6 @@ class TrainConfig:
             )
         if self.eval_every is not None and self.eval_episodes == 0:
             raise ValueError("TrainConfig: eval_every needs eval_episodes, got 0 of them")
-        if self.encoder == "cnn" and self.normalize_obs:
-            raise ValueError(
-                "TrainConfig: encoder cnn scales pictures by itself; leave out normalize_obs"
-            )
         if self.algorithm == "trpo" and self.shared_trunk:
             raise ValueError(
                 "TrainConfig: trpo needs a policy with parameters of its own: the critic is fitted "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ppo_fast.arrays import Array, Place, cast, library, put
 from ppo_fast.running_returns import running_returns
 
-_MOST = 10.0
+MOST = 10.0
 _EPSILON = 1e-8
 
 
@@ -86,7 +86,7 @@ class ObsNormalizer:
 
     def terms(self) -> tuple[Array, Array, float]:
         """mean, scale and most of clip((obs - mean) * scale, -most, most)."""
-        return self._mean, self._scale, _MOST
+        return self._mean, self._scale, MOST
 
     def update(self, obs: Array) -> None:
         """Add observations [k, ...]."""
@@ -128,7 +128,7 @@ class RewardScaler:
         self._running = xp.where(done[-1], 0.0, returns[-1])
         self.moments.update(returns.reshape(-1) if valid is None else returns[valid])
         scaled = cast(rewards, "float64") / xp.sqrt(self.moments.variance + _EPSILON)
-        rewards[:] = xp.clip(scaled, -_MOST, _MOST)
+        rewards[:] = xp.clip(scaled, -MOST, MOST)
 
     def keep(self) -> None:
         """Remember the statistics, for `undo`."""

@@ -1,5 +1,6 @@
 """What a policy sees: from an environment's observations to rows of numbers."""
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from ppo_fast.spaces import Space, from_json, to_json
 
 Rows = NDArray[np.float32]
+
+_MOST_SAMPLED = 1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +94,22 @@ class ObsLayout:
             return self.rows(obs, len(first)), False
         return self.row(obs), True
 
+    def normalized(self, most: float) -> Self:
+        """The layout of the same rows when every number is within -+most, as `ObsNormalizer` gives
+        them: a Box in the place of every space but Dict and Tuple.
+        """
+        return type(self)(_normalized(self.space, most), self.size)
+
+    def sampled(self, count: int) -> Rows:
+        """Rows [count, size] that the space allows, always the same; numbers within -+10,000."""
+        space = copy.deepcopy(self.space)  # whose generator is somebody's
+        for part in _kinds(space):
+            if isinstance(part, spaces.Box):  # some have bounds where float32 ends
+                low, high = (x.clip(-_MOST_SAMPLED, _MOST_SAMPLED) for x in (part.low, part.high))
+                part.low, part.high = low.astype(part.dtype), high.astype(part.dtype)
+        space.seed(0)
+        return np.concatenate([self.row(space.sample()) for _ in range(count)])
+
     def shows_pictures(self) -> bool:
         """Whether a part of it is a Box of bytes with three axes."""
         return any(
@@ -148,17 +167,18 @@ def _one_hot(chosen: NDArray[Any], n: int, start: int, space: Space) -> NDArray[
     return of_each
 
 
-def _members(space: Any) -> list[tuple[Any, Space]]:
+def members(space: Any) -> list[tuple[Any, Space]]:
+    """The parts of a Dict or Tuple with their names, in the order of rows."""
     return list(space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces))
 
 
 def _member(space: Space, obs: Any, name: Any) -> Any:
     try:
-        if isinstance(space, spaces.Dict) or len(obs) == len(_members(space)):
+        if isinstance(space, spaces.Dict) or len(obs) == len(members(space)):
             return obs[name]
     except (KeyError, IndexError, TypeError):
         pass
-    needed = repr(name) if isinstance(space, spaces.Dict) else f"{len(_members(space))} parts"
+    needed = repr(name) if isinstance(space, spaces.Dict) else f"{len(members(space))} parts"
     raise ValueError(f"obs must have {needed}, got {obs!r}")
 
 
@@ -167,7 +187,7 @@ def _leaves(space: Space, obs: Any) -> Iterator[tuple[Space, Any]]:
     if not isinstance(space, (spaces.Dict, spaces.Tuple)):
         yield space, obs
         return
-    for name, part in _members(space):
+    for name, part in members(space):
         yield from _leaves(part, _member(space, obs, name))
 
 
@@ -176,8 +196,18 @@ def _kinds(space: Space) -> Iterator[Space]:
     if not isinstance(space, (spaces.Dict, spaces.Tuple)):
         yield space
         return
-    for _, part in _members(space):
+    for _, part in members(space):
         yield from _kinds(part)
+
+
+def _normalized(space: Space, most: float) -> Space:
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict([(name, _normalized(part, most)) for name, part in members(space)])
+    if isinstance(space, spaces.Tuple):
+        return spaces.Tuple([_normalized(part, most) for _, part in members(space)])
+    are_choices = isinstance(space, (spaces.Discrete, spaces.MultiDiscrete))
+    shape = (gymnasium.spaces.flatdim(space),) if are_choices else _shape(space)
+    return spaces.Box(-most, most, shape, np.float32)
 
 
 def _shape(space: Space) -> tuple[int, ...]:

@@ -7,8 +7,11 @@ import pickle
 import gymnasium
 import numpy as np
 import pytest
+import tiny_envs
 from algorithm_cases import discrete, make_config
 from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
+from test_observations import SPACES
 
 torch = pytest.importorskip("torch")
 
@@ -16,7 +19,7 @@ import ppo_fast  # noqa: E402 - after the check for torch
 from ppo_fast import TrainConfig  # noqa: E402
 from ppo_fast.cli import main  # noqa: E402
 from ppo_fast.learners import make_learner  # noqa: E402
-from ppo_fast.learners.encoders import PictureEncoder, make_encoder  # noqa: E402
+from ppo_fast.learners.encoders import PictureEncoder, make_encoder, own_shape  # noqa: E402
 from ppo_fast.observations import ObsLayout  # noqa: E402
 
 ROW = spaces.Box(-1, 1, (4,), np.float32)
@@ -27,8 +30,8 @@ def layout_of(space):
     return ObsLayout.of("Any-v0", space)
 
 
-def encoder_of(name, space, seed=0):
-    return make_encoder(name, layout_of(space), torch.Generator().manual_seed(seed))
+def encoder_of(name, space, seed=0, **changes):
+    return make_encoder(name, layout_of(space), torch.Generator().manual_seed(seed), **changes)
 
 
 # Pictures
@@ -62,11 +65,32 @@ def test_channels_may_come_first_or_last():
     torch.testing.assert_close(last(rows[0]), first(rows[1]))
 
 
-def test_floats_are_taken_as_they_are():
-    of_bytes, _ = encoder_of("cnn", PICTURE)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_the_bounds_say_what_pictures_are_divided_by(dtype):
+    of_bytes, _ = encoder_of("cnn", spaces.Box(0, 255, PICTURE.shape, dtype))
     of_floats, _ = encoder_of("cnn", spaces.Box(0, 1, PICTURE.shape, np.float32))
     rows = torch.rand(2, PICTURE.sample().size)
     torch.testing.assert_close(of_bytes(255 * rows), of_floats(rows))
+
+
+def test_normalised_pictures_are_not_divided():
+    layout = layout_of(PICTURE)
+    config = make_config(encoder="cnn", normalize_obs=True)
+    learner = make_learner(config, layout, discrete())
+    trunk, _ = make_encoder("cnn", layout.normalized(10.0), torch.Generator().manual_seed(0))
+    policy_trunk = learner.model.actor.hidden[0]
+    policy_trunk.load_state_dict(trunk.state_dict())
+    rows = torch.from_numpy(layout.sampled(3)) / 100
+    assert torch.equal(policy_trunk(rows), trunk(rows))
+    torch.testing.assert_close(
+        trunk(rows), encoder_with(PICTURE, trunk.state_dict())(255 * rows), rtol=1e-4, atol=1e-5
+    )
+
+
+def encoder_with(space, state):
+    encoder, _ = encoder_of("cnn", space)
+    encoder.load_state_dict(state)
+    return encoder
 
 
 def test_convolutions_start_orthogonal():
@@ -77,34 +101,11 @@ def test_convolutions_start_orthogonal():
             assert not layer.bias.any()
 
 
-class Bars(gymnasium.Env):
-    """One step: is the bar, somewhere in a noisy picture, upright (1) or does it lie (0)?"""
-
-    observation_space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
-    action_space = spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return self._picture(), {}
-
-    def _picture(self):
-        picture = self.np_random.integers(0, 64, (36, 36), np.uint8)
-        self._upright = int(self.np_random.integers(2))
-        row, column = self.np_random.integers(0, 24, 2)
-        height, width = (12, 3) if self._upright else (3, 12)
-        picture[row : row + height, column : column + width] = 255
-        return picture[:, :, None]
-
-    def step(self, action):
-        reward = float(action == self._upright)
-        return self._picture(), reward, True, False, {}
-
-
 @pytest.fixture
 def bars():
-    gymnasium.register("tiny/bars-v0", Bars)
-    yield "tiny/bars-v0"
-    del gymnasium.registry["tiny/bars-v0"]
+    tiny_envs.register()
+    yield tiny_envs.BARS
+    tiny_envs.unregister()
 
 
 def test_pictures_are_learned_from(bars, tmp_path, recwarn):
@@ -126,7 +127,7 @@ def test_pictures_are_learned_from(bars, tmp_path, recwarn):
     assert not [str(w.message) for w in recwarn if "pictures" in str(w.message)]
     assert result.evaluation.mean_return > 0.95
     policy = ppo_fast.load(config.out)
-    env = Bars()
+    env = tiny_envs.Bars()
     picture, _ = env.reset(seed=5)
     assert policy.predict(picture) == result.policy.predict(picture) == env._upright
     assert policy.predict(np.stack([picture] * 3)).shape == (3,)
@@ -146,24 +147,60 @@ def test_pictures_without_an_encoder_are_warned_of(bars, tmp_path):
         eval_episodes=0,
         out=tmp_path / "run",
     )
-    with pytest.warns(UserWarning, match="shows pictures; .* of 1,296 .*: give it an encoder"):
+    with pytest.warns(
+        UserWarning, match="shows pictures; .* of 1,296 .*: give it an encoder: cnn for a pic"
+    ):
         ppo_fast.train(config)
 
 
 # Modules of one's own
 
 
-def test_observations_come_in_their_own_shape():
-    for space, shape in (
-        (PICTURE, PICTURE.shape),
-        (ROW, (4,)),
-        (spaces.Discrete(7), (7,)),
-        (spaces.Dict(a=ROW, b=spaces.MultiBinary(3)), (7,)),
-    ):
-        encoder, size = encoder_of("tiny_encoders:Shapes", space)
-        assert size == 2
-        features = encoder(torch.zeros(3, layout_of(space).size))
-        assert features[0, 0] == np.prod(shape) + 100 * (1 + len(shape))
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
+def test_observations_come_as_the_environment_has_them(space):
+    many = batch_space(space, 5)
+    many.seed(1)
+    obs = many.sample()
+    rows = torch.from_numpy(layout_of(space).rows(obs, 5))
+    assert_same(own_shape(space)(rows), obs, space)
+
+
+def assert_same(given, obs, space):
+    if isinstance(space, spaces.Dict):
+        assert list(given) == list(space.spaces)
+        for name, part in space.spaces.items():
+            assert_same(given[name], obs[name], part)
+    elif isinstance(space, spaces.Tuple):
+        assert isinstance(given, tuple)
+        for one, other, part in zip(given, obs, space.spaces, strict=True):
+            assert_same(one, other, part)
+    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        assert given.shape == (5, gymnasium.spaces.flatdim(space))
+        assert torch.equal(given, torch.from_numpy(layout_of(space).rows(obs, 5)))
+    else:
+        assert (given.shape, given.dtype) == ((5, *space.shape), torch.float32)
+        np.testing.assert_array_equal(given, obs.astype(np.float32))
+
+
+@pytest.mark.parametrize("normalize_obs", [False, True])
+def test_a_picture_among_other_things(normalize_obs, bars, tmp_path):
+    config = TrainConfig(
+        tiny_envs.SCENE,
+        out=tmp_path / "run",
+        normalize_obs=normalize_obs,
+        **SMALL | {"encoder": "tiny_encoders:Scene"},
+    )
+    policy = ppo_fast.train(config).policy
+    obs = tiny_envs.Scene().reset(seed=5)[0]
+    assert policy.predict(obs) in (0, 1)
+    rows = torch.from_numpy(policy.observations.row(obs)).repeat(3, 1)
+    network = policy.network()
+    outputs, values = network(rows)
+    assert values[0].item() == pytest.approx(float(policy.values(obs)), rel=1e-4)
+    batch = {0: torch.export.Dim("batch", min=1, max=64)}
+    program = torch.export.export(network, (rows,), dynamic_shapes=(batch,)).module()
+    torch.testing.assert_close(program(rows)[0], outputs)
+    torch.testing.assert_close(program(rows[:2])[1], values[:2])
 
 
 def test_parameters_depend_on_the_seed_alone():
@@ -176,8 +213,8 @@ def test_parameters_depend_on_the_seed_alone():
         assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(x, states[1][name]) for name, x in states[0].items())
     # Policy and critic have one each, which start differently; another seed gives others.
-    name = "hidden.0.0.layers.0.weight"
-    policy, critic = states[0][f"actor.{name}"], states[0]["critic.0.0.layers.0.weight"]
+    name = "hidden.0.1.layers.0.weight"
+    policy, critic = states[0][f"actor.{name}"], states[0]["critic.0.1.layers.0.weight"]
     assert not torch.equal(policy, critic)
     other = make_learner(dataclasses.replace(config, seed=5), layout_of(ROW), discrete())
     assert not torch.equal(policy, other.state()["model"][f"actor.{name}"])
@@ -240,33 +277,123 @@ def test_the_command_imports_from_the_current_folder(tmp_path, monkeypatch, caps
     assert main(["eval", "run", "--episodes", "1"]) == 0
 
 
+def test_generators_of_gpus_are_left_alone(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    torch.manual_seed(0)
+    assert seeds == [0]
+    encoder_of("tiny_encoders:Tower", ROW)
+    assert seeds == [0]
+
+
+@pytest.mark.parametrize("name", ["Attentive", "Lazy", "Keeping", "Frozen"])
+def test_what_may_be_in_one(name, tmp_path):
+    # As many rows when it acts as when it learns: what it keeps from the one serves the other.
+    changes = {"encoder": f"tiny_encoders:{name}", "num_envs": 32, "num_steps": 8}
+    result = ppo_fast.train(TrainConfig("CartPole-v1", out=tmp_path / "run", **SMALL | changes))
+    assert np.isfinite(result.metrics["value_loss"]).all()
+
+
+@pytest.mark.parametrize("algorithm", ["ppo-clip", "trpo"])
+def test_what_is_frozen_stays(algorithm, tmp_path):
+    settings = SMALL | {"encoder": "tiny_encoders:Frozen", "algorithm": algorithm}
+    config = TrainConfig("CartPole-v1", out=tmp_path / "run", **settings)
+    policy = ppo_fast.train(config).policy
+    fresh = make_learner(config, policy.observations, discrete()).state()["model"]
+    trained = policy._learner.state()["model"]
+    moved = {name for name, x in fresh.items() if not torch.equal(x, trained[name])}
+    still = ("scale", ".1.layers.0.", "unused")
+    assert moved == {name for name in fresh if not any(part in name for part in still)}
+
+
+def test_any_bounds_can_be_tried():
+    for low, high, dtype in (
+        (-3.4e38, 3.4e38, np.float32),
+        (np.finfo(np.float64).min, np.finfo(np.float64).max, np.float64),
+        (np.iinfo(np.int64).min, np.iinfo(np.int64).max, np.int64),
+        (-np.inf, 1e300, np.float64),
+    ):
+        layout = layout_of(spaces.Box(low, high, (4,), dtype))
+        rows = layout.sampled(50)
+        assert np.abs(rows).max() <= 1e4
+        np.testing.assert_array_equal(layout.sampled(50), rows)
+        assert encoder_of("tiny_encoders:Tower", layout.space)[1] == 3
+
+
 # Refusals
+
+
+ONCE_MORE = "gives other features for the same observations when it is called once more"
+FEATURES = r"must give features \[B, F\], a tensor of float32 .*; for B = "
 
 
 @pytest.mark.parametrize(
     ("name", "space", "message"),
     [
-        ("nowhere_at_all:Net", ROW, "cannot be imported: No module named 'nowhere_at_all'"),
+        (
+            "nowhere:Net",
+            ROW,
+            "No module named 'nowhere'; run it from the folder of that module, or",
+        ),
         ("tiny_encoders:Nothing", ROW, "but tiny_encoders has no Nothing"),
         ("tiny_encoders:no_class", ROW, "must be a class of torch.nn.Module, but .*function"),
-        ("tiny_encoders:Raises", ROW, "cannot take observations in Box.*: KeyError: 'no idea'"),
+        ("tiny_encoders:Raises", ROW, r"Box.*: KeyError: 'no idea' \(.*tiny_encoders.py:\d+\)$"),
         (
             "tiny_encoders:Tower",
             PICTURE,
-            "cannot take observations in Box.*: RuntimeError: ",
+            r"cannot take observations in Box.*: RuntimeError: .* \(.*tiny_encoders.py:\d+\)$",
         ),
-        ("tiny_encoders:Square", ROW, r"must give features \[B, F\]; .* B = 2 it gave \(2, 4, 1\)"),
-        ("tiny_encoders:Wide", ROW, "parameters of float32, got torch.float64 of 0.layers.0.weig"),
-        ("tiny_encoders:Normed", ROW, "has a BatchNorm1d, which gives other features"),
-        ("tiny_encoders:Dropping", ROW, "has a Dropout, which gives other features"),
-        ("cnn", ROW, r"pictures are a Box with three axes, got Box\(-1.0, 1.0, \(4,\), float32\)"),
-        ("cnn", spaces.Box(0, 1, (3, 35, 64)), "must be at least 36 x 36, got 35 x 64"),
-        ("cnn", spaces.Discrete(3), r"pictures are a Box with three axes, got Discrete\(3\)"),
+        ("torch.nn:Linear", ROW, "TypeError: .* missing 1 required .*: 'out_features'$"),
+        ("tiny_encoders:Writing", ROW, "writes to the observations that it is given; work on a"),
+        ("tiny_encoders:Square", ROW, FEATURES + r"4 it gave \(4, 4, 1\), torch.float32 on cpu"),
+        ("tiny_encoders:Pair", ROW, FEATURES + "4 it gave tuple"),
+        ("tiny_encoders:Empty", ROW, FEATURES + r"4 it gave \(4, 0\)"),
+        ("tiny_encoders:Double", ROW, FEATURES + r"4 it gave \(4, 4\), torch.float64 on cpu"),
+        ("tiny_encoders:Squeezed", ROW, FEATURES + r"1 it gave \(3,\)"),
+        ("tiny_encoders:Infinite", ROW, "gives features that are not finite for observations of"),
+        ("tiny_encoders:Noisy", ROW, ONCE_MORE),
+        ("tiny_encoders:Remembering", ROW, ONCE_MORE),
+        ("tiny_encoders:Dropping", ROW, ONCE_MORE),
+        ("tiny_encoders:Leaking", ROW, ONCE_MORE),
+        ("tiny_encoders:Attending", ROW, ONCE_MORE),
+        ("tiny_encoders:Centred", ROW, "gives other features for an observation alone than beside"),
+        ("tiny_encoders:Normed", ROW, "changes layers.3.running_mean when it is called"),
+        ("tiny_encoders:Counting", ROW, "changes calls when it is called"),
+        (
+            "tiny_encoders:Noting",
+            ROW,
+            "state_dict of tensors, .* got _extra_state: str; keep it in",
+        ),
+        (
+            "tiny_encoders:Detached",
+            ROW,
+            "has parameters that no gradient reaches; leave out detach",
+        ),
+        ("tiny_encoders:Wide", ROW, "parameters of float32, got torch.float64 of layers.0.weight"),
+        ("cnn", ROW, r"pictures are a Box with three axes, got Box\(-1.0, 1.0, \(4,\), float32\)$"),
+        ("cnn", spaces.Box(0, 1, (3, 35, 64)), "must be at least 36 x 36, got 35 x 64$"),
+        ("cnn", spaces.Discrete(3), r"pictures are a Box with three axes, got Discrete\(3\)$"),
     ],
 )
 def test_what_cannot_be_trained_with(name, space, message):
     with pytest.raises(ValueError, match=f"^encoder '{name}' .*{message}"):
         encoder_of(name, space)
+
+
+def test_what_a_module_lacks_is_not_sought_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "lacking.py").write_text("import nowhere_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"imported: No module named 'nowhere_at_all'$"):
+        encoder_of("lacking:Net", ROW)
+
+
+def test_trpo_wants_derivatives_in_forward_mode(tmp_path):
+    settings = SMALL | {"encoder": "tiny_encoders:Attentive", "algorithm": "trpo"}
+    config = TrainConfig("CartPole-v1", out=tmp_path / "run", **settings)
+    message = r"^encoder '.*' cannot be trained by trpo: .* does not support it .*; choose another"
+    with pytest.raises(ValueError, match=message):
+        ppo_fast.train(config)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left_behind(tmp_path):
@@ -288,7 +415,9 @@ def test_the_native_engine_has_none(tmp_path):
         ({"encoder": 3}, TypeError, "encoder must be a string or None, got 3"),
         ({"encoder": "resnet"}, ValueError, "encoder must be cnn, module:Class or None, got 'resn"),
         ({"encoder": "net.py"}, ValueError, "encoder must be cnn, module:Class or None, got 'net"),
-        ({"encoder": "cnn", "normalize_obs": True}, ValueError, "cnn scales pictures by itself"),
+        ({"encoder": "__main__:Net"}, ValueError, "must be of a module that whoever loads"),
+        ({"encoder": ".rel:Net"}, ValueError, r"can import by that name, got '\.rel:Net'"),
+        ({"encoder": "nets.3d:Net"}, ValueError, "can import by that name, got 'nets.3d:Net'"),
     ],
 )
 def test_settings(changes, error, message):

@@ -1,6 +1,7 @@
 """The parts of training on a GPU: learner, rollout, episodes, graphs (conftest.py: `device`)."""
 
 from functools import partial
+from time import sleep
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ import ppo_fast.cuda  # noqa: E402
 from ppo_fast.algorithms import make_algorithm  # noqa: E402
 from ppo_fast.arrays import put  # noqa: E402
 from ppo_fast.cuda_graphs import Graphs  # noqa: E402
+from ppo_fast.cuda_rollout import CudaRollout  # noqa: E402
 from ppo_fast.learners import make_learner  # noqa: E402
 from ppo_fast.normalizers import ObsNormalizer, RewardScaler  # noqa: E402
 from ppo_fast.rollout import Rollout  # noqa: E402
@@ -107,6 +109,31 @@ def test_undo(changes, place):
 
 
 # Rollouts
+
+
+def test_environments_are_not_charged_with_the_wait_for_actions(place):
+    class Waiting(CudaRollout):
+        def _on_cpu(self, array):
+            sleep(0.05)
+            return super()._on_cpu(array)
+
+    class Actor:
+        def play(self, rollout, stepper, *, first_step):
+            return False
+
+        def act(self, obs, actions, logp, *, step, deterministic=False):
+            actions.zero_()
+
+    class Stepper:
+        def step_into(self, actions, *arrays):
+            sleep(0.01)
+
+    rollout = Waiting(4, 2, (1,), discrete(), place)
+    rollout.collect(Stepper(), Actor(), first_step=0)
+    assert 4 * 0.01 <= rollout.env_seconds < 4 * 0.05
+    times = rollout.times(1.0, 1.0)
+    assert times["env_seconds"] == rollout.env_seconds
+    assert times["policy_seconds"] >= 4 * 0.04
 
 
 @pytest.mark.parametrize(

@@ -399,3 +399,38 @@ def test_batch_normalisation_is_once_for_all_minibatches():
     make_algorithm(config).update(learner, rollout, at(config))
     assert rollout.advantages.mean() == pytest.approx(0, abs=1e-6)
     assert rollout.advantages.std(ddof=1) == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", POLICIES)
+@pytest.mark.parametrize("changes", [{}, {"normalize_obs": True}])
+def test_large_observations_are_seen_in_parts(changes, family, monkeypatch):
+    fields, layout = POLICIES[family]
+    learner, rollout = playing(make_config(engine="torch", **fields, **changes), layout)
+    obs = rollout.obs.reshape(-1, OBS_SIZE)
+    values, old = learner.values(obs), plain.detached(learner._old)
+    seen = []
+    for part in (learner.model.actor, learner.model.critic):
+        part.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    monkeypatch.setattr("ppo_fast.learners.torch._MOST_AT_ONCE", 8 * OBS_SIZE + 1)
+    np.testing.assert_allclose(learner.values(obs), values, rtol=1e-5, atol=1e-6)
+    assert seen == [8, 8, 8, 8, 4]
+    learner.keep_old_policy(rollout)
+    assert seen[5:] == [8, 8, 8, 6]
+    for one, other in zip(plain.detached(learner._old)[1:], old[1:], strict=True):
+        torch.testing.assert_close(one, other)
+    assert learner.policy_change(rollout).kl == pytest.approx(0, abs=1e-7)
+
+
+def test_no_observations_have_no_values():
+    learner = make_learner(make_config(engine="torch"), obs_rows(), discrete())
+    assert learner.values(np.zeros((0, OBS_SIZE), np.float32)).shape == (0,)
+
+
+@pytest.mark.parametrize("normalize_obs", [False, True])
+def test_observations_are_gathered_for_a_minibatch_at_a_time(normalize_obs):
+    config = make_config(engine="torch", normalize_obs=normalize_obs)
+    learner, rollout = playing(config, discrete())
+    learner.observe(rollout)
+    index = torch.tensor([7, 0, 29])
+    everything = learner._seen(rollout.obs[:-1].reshape(-1, OBS_SIZE))
+    assert torch.equal(learner._seen_by(rollout, index), everything[index])

@@ -61,6 +61,33 @@ def test_rows_are_those_of_gymnasium(space):
 
 
 @EACH
+def test_the_layout_of_normalised_rows(space):
+    layout = ObsLayout.of("it", space)
+    normal = layout.normalized(10.0)
+    assert normal.size == layout.size
+    assert ObsLayout.of("it", normal.space).size == layout.size
+    rows = normal.sampled(4)
+    assert rows.shape == (4, layout.size)
+    assert np.abs(rows).max() <= 10
+    if isinstance(space, spaces.Dict):
+        assert list(normal.space) == list(space)
+    elif isinstance(space, spaces.Box | spaces.MultiBinary):
+        assert normal.space == spaces.Box(-10, 10, space.shape, np.float32)
+    elif not isinstance(space, spaces.Tuple):
+        assert normal.space == spaces.Box(-10, 10, (layout.size,), np.float32)
+
+
+@EACH
+def test_sampled_rows(space):
+    layout = ObsLayout.of("it", space)
+    state = space.np_random.bit_generator.state
+    rows = layout.sampled(3)
+    assert (rows.shape, rows.dtype) == ((3, layout.size), np.float32)
+    np.testing.assert_array_equal(layout.sampled(3), rows)
+    assert space.np_random.bit_generator.state == state
+
+
+@EACH
 def test_a_space_is_the_same_after_json(space):
     described = json.loads(json.dumps(to_json(space)))
     again = from_json(described)

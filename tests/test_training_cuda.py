@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
+import tiny_envs
+from algorithm_cases import discrete, make_config, obs_rows
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tensorboard")
@@ -20,9 +24,12 @@ import ppo_fast  # noqa: E402
 import ppo_fast.cuda  # noqa: E402
 from ppo_fast import TrainConfig  # noqa: E402
 from ppo_fast.cuda_graphs import Graphs  # noqa: E402
+from ppo_fast.envs import NATIVE_SPECS  # noqa: E402
 from ppo_fast.envs.cuda import CudaVectorEnv  # noqa: E402
+from ppo_fast.learners import make_learner  # noqa: E402
 from ppo_fast.learners.native import NativeLearner  # noqa: E402
 from ppo_fast.training import trainer  # noqa: E402
+from ppo_fast.training.exact_convolutions import exact_convolutions  # noqa: E402
 
 SMALL = {
     "num_envs": 16,
@@ -110,7 +117,8 @@ def test_a_run_is_that_of_the_torch_engine(case, gpu, on_cpu, tmp_path):
     config = config_of(env_id, tmp_path / "gpu", **changes)
     ours = run_and_state(config)
     if gpu:  # recorded; more than one epoch of the first update and it is captured then
-        assert set(gpu) == {"_learn", "_play"}
+        assert set(gpu) - {"_pass"} == {"_learn", "_play"}
+        assert ("_pass" in gpu) == (config.encoder is not None)
     there = dataclasses.replace(config, device="cpu", engine="torch", out=tmp_path / "cpu")
     assert_close_runs(ours, on_cpu(lambda: run_and_state(there)))
 
@@ -151,6 +159,77 @@ def test_actions_for_environments_on_the_cpu(kind, gpu, on_cpu, tiny, tmp_path):
         assert_close_runs(ours, on_cpu(lambda: run_and_state(there)))
     finally:
         gymnasium.registry.pop("foreign/Pendulum-v1", None)
+
+
+@pytest.mark.parametrize("shared_trunk", [True, False])
+def test_pictures_are_convolved_on_the_device(shared_trunk, gpu, on_cpu, tiny, tmp_path):
+    changes = {"encoder": "cnn", "shared_trunk": shared_trunk, "num_envs": 4}
+    changes |= {"minibatch_size": 10, "updates": 2}
+    config = config_of(tiny_envs.BARS, tmp_path / "gpu", **changes)
+    ours = run_and_state(config)
+    if gpu:
+        assert set(gpu) == {"_learn", "_act_on_row", "_pass"}
+    there = dataclasses.replace(config, device="cpu", engine="torch", out=tmp_path / "cpu")
+    assert_close_runs(ours, on_cpu(lambda: run_and_state(there)))
+
+
+def test_what_is_tried_leaves_nothing(gpu, on_cpu):
+    config = make_config(encoder="tiny_encoders:Tower", device="cuda")
+    ours = make_learner(config, obs_rows(), discrete())
+    there = dataclasses.replace(config, device="cpu", engine="torch")
+    theirs = on_cpu(lambda: make_learner(there, obs_rows(), discrete()))
+    for p, q in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        assert torch.equal(p.cpu(), q)
+        assert not p.grad.any()
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_native_environments_with_other_observations(num_envs, gpu, on_cpu, tmp_path, monkeypatch):
+    monkeypatch.setenv("PPO_FAST_CACHE", str(tmp_path / "cache"))
+    header = str(Path(__file__).parents[1] / "examples" / "snake.h")
+    changes = {"num_envs": num_envs, "num_steps": 40, "num_threads": 2}
+    config = config_of(header, tmp_path / "gpu", **changes)
+    try:
+        ours = run_and_state(config)
+        if gpu:
+            assert set(gpu) == {"_learn", "_act_on_row"}
+        there = dataclasses.replace(config, device="cpu", engine="torch", out=tmp_path / "cpu")
+        assert_close_runs(ours, on_cpu(lambda: run_and_state(there)))
+        stopped(dataclasses.replace(config, out=tmp_path / "stopped"), 1)
+        ppo_fast.train(resume=tmp_path / "stopped")
+        np.testing.assert_equal(read_numbers(tmp_path / "stopped"), read_numbers(config.out))
+    finally:
+        NATIVE_SPECS.pop("Snake-v0", None)
+
+
+def test_convolutions_are_exact_while_it_trains(gpu, tiny, tmp_path):
+    cudnn = torch.backends.cudnn
+
+    def settings():
+        precision = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+        return cudnn.benchmark, cudnn.deterministic, *precision
+
+    seen = []
+    before = settings()
+    for device in ("cuda", "cpu"):
+        config = config_of("CartPole-v1", tmp_path / device, updates=1, device=device)
+        ppo_fast.train(config, on_update=lambda row: seen.append(settings()))
+        assert settings() == before
+    assert seen == [(False, True, "ieee", "ieee"), before]
+
+
+def test_settings_of_convolutions_may_differ():
+    # Where `torch.backends.cudnn.allow_tf32` is an error.
+    conv, rnn = torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    before = conv.fp32_precision, rnn.fp32_precision
+    try:
+        conv.fp32_precision, rnn.fp32_precision = "ieee", "tf32"
+        with exact_convolutions():
+            assert (conv.fp32_precision, rnn.fp32_precision) == ("ieee", "ieee")
+        assert (conv.fp32_precision, rnn.fp32_precision) == ("ieee", "tf32")
+    finally:
+        conv.fp32_precision, rnn.fp32_precision = before
 
 
 class Reads(TorchFunctionMode):
@@ -435,6 +514,11 @@ def test_an_environment_on_the_cpu_that_breaks_is_named(what, gpu, faulty, tmp_p
         ("CartPole-v1", {"algorithm": "trpo"}, "trpo decides .*; choose device cpu$"),
         ("CartPole-v1", {"engine": "native"}, "the native engine is .*; choose engine auto, or "),
         ("nowhere/Acrobot-v1", {}, "unknown environment 'nowhere/Acrobot-v1'"),
+        (
+            "CartPole-v1",
+            {"encoder": "tiny_encoders:Branching"},
+            r"encoder '.*' cannot be captured in a CUDA graph: .*: .* \(.*:\d+\); let forward",
+        ),
     ],
 )
 def test_refusals(env_id, changes, message, gpu, tmp_path):

@@ -124,20 +124,65 @@ class Endless(gymnasium.Env):
         return self._random.uniform(size=2).astype(np.float32), 1.0, False, False, {}
 
 
+class Bars(gymnasium.Env):
+    """One step: is the bar, somewhere in a noisy picture, upright (1) or does it lie (0)?"""
+
+    observation_space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._show(), {}
+
+    def _show(self):
+        picture = self.np_random.integers(0, 64, (36, 36), np.uint8)
+        self._upright = int(self.np_random.integers(2))
+        row, column = self.np_random.integers(0, 24, 2)
+        height, width = (12, 3) if self._upright else (3, 12)
+        picture[row : row + height, column : column + width] = 255
+        return picture[:, :, None]
+
+    def step(self, action):
+        reward = float(action == self._upright)
+        return self._show(), reward, True, False, {}
+
+
+class Scene(Bars):
+    """Bars in a Dict, with some numbers and a choice beside the picture."""
+
+    observation_space = spaces.Dict(
+        {
+            "camera": Bars.observation_space,
+            "rest": spaces.Tuple([spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)]),
+        }
+    )
+
+    def _show(self):
+        picture = super()._show()
+        numbers = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return {"camera": picture, "rest": (numbers, self.np_random.integers(3))}
+
+
 IDS = {kind: f"tiny/{kind}-v0" for kind in ("choices", "bits", "pair")}
 PARTS, WORDS, ENDLESS = (f"tiny/{name}-v0" for name in ("parts", "words", "endless"))
-FAULTY = "tiny/faulty-v0"
+FAULTY, BARS, SCENE = (f"tiny/{name}-v0" for name in ("faulty", "bars", "scene"))
 
 
 def register():
     for kind, env_id in IDS.items():
         gymnasium.register(env_id, Guess, kwargs={"kind": kind})
-    for env_id, kind in ((PARTS, Parts), (WORDS, Words), (ENDLESS, Endless)):
+    for env_id, kind in (
+        (PARTS, Parts),
+        (WORDS, Words),
+        (ENDLESS, Endless),
+        (BARS, Bars),
+        (SCENE, Scene),
+    ):
         gymnasium.register(env_id, kind)
     gymnasium.register(FAULTY, Faulty, disable_env_checker=True)  # it warns of what we report
     Faulty.fault, Faulty.calls = None, 0
 
 
 def unregister():
-    for env_id in (*IDS.values(), PARTS, WORDS, ENDLESS, FAULTY):
+    for env_id in (*IDS.values(), PARTS, WORDS, ENDLESS, FAULTY, BARS, SCENE):
         del gymnasium.registry[env_id]

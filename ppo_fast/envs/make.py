@@ -208,22 +208,26 @@ def make_stepper(
 
     Their observations are rows of numbers, whatever space the environment gives them in. For a GPU
     they are tensors there: of native environments on it (`CudaVectorEnv`), which no threads share,
-    or of Gymnasium's on the CPU (`PinnedStepper`).
+    or of others on the CPU (`PinnedStepper`): Gymnasium's, and native ones that observe no rows of
+    float32.
     """
-    is_native = native_spec(env_id, device) is not None
+    is_native = native_spec(env_id) is not None
     if is_native and vectorization != "sync":
         raise ValueError(
             f"vectorization={vectorization} is for Gymnasium's environments; {env_id} is native, "
             "and has threads: leave it out"
         )
-    if not cuda.is_named(device):
-        return _stepper_on_cpu(env_id, num_envs, is_native, num_threads, vectorization, env_kwargs)
-    cuda.kernels(f"device={device!r}")
-    if is_native:
+    on_gpu = cuda.is_named(device)
+    if on_gpu:
+        cuda.kernels(f"device={device!r}")
+    stepper = _stepper_on_cpu(env_id, num_envs, is_native, num_threads, vectorization, env_kwargs)
+    if not on_gpu:
+        return stepper
+    if isinstance(stepper, NativeVectorEnv):
+        stepper.close()
         return _stepper_on_gpu(env_id, num_envs, device, env_kwargs)
     from ppo_fast.envs.pinned import PinnedStepper  # which needs torch
 
-    stepper = _stepper_on_cpu(env_id, num_envs, False, None, vectorization, env_kwargs)
     size = ObsLayout.of(env_id, stepper.single_observation_space).size
     return PinnedStepper(stepper, size, cuda.place(device))
 
@@ -266,12 +270,6 @@ def _stepper_on_gpu(env_id: str, num_envs: int, device: str, env_kwargs: dict[st
     mode = AutoresetMode.SAME_STEP
     with _making(env_id, env_kwargs):
         env: Any = make_vec(env_id, num_envs, autoreset_mode=mode, device=device, **env_kwargs)
-    space = env.single_observation_space
-    if len(space.shape) != 1 or space.dtype != np.float32:
-        raise ValueError(
-            f"{env_id} has observations in {space}; device {device} trains on flat ones of "
-            "float32: declare such a ppo::Box or choose device cpu"
-        )
     stepper: Stepper = env
     return stepper
 

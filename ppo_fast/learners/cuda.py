@@ -24,6 +24,7 @@ from ppo_fast.cuda_rollout import CudaRollout
 from ppo_fast.envs.cuda import CudaVectorEnv
 from ppo_fast.envs.stepping import Stepper
 from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
+from ppo_fast.learners.encoder_trial import words_of
 from ppo_fast.learners.torch import (
     TorchLearner,
     policy_change_of,
@@ -77,6 +78,31 @@ class CudaLearner(TorchLearner):
         # No news: `Graphs` takes the first steps without a graph.
         self._optimizer._warned_capturable_if_run_uncaptured = True
         self._link()
+        if config.encoder is not None:
+            self._require_capturable(config.encoder)
+
+    def _require_capturable(self, encoder: str) -> None:
+        """Refuse an encoder that no graph can have, while there is no run yet."""
+        try:
+            for _ in range(2):  # as it is, and captured
+                self._graphs.run("trial", None, partial(self._pass, self._row_obs))
+        except Exception as error:
+            first: BaseException = error
+            while first.__context__ is not None:  # the end of a capture fails as well
+                first = first.__context__
+            raise ValueError(
+                f"encoder {encoder!r} cannot be captured in a CUDA graph: {words_of(first)}; let "
+                "forward look at no number on the device and have its tensors as buffers or "
+                "parameters, or choose device cpu"
+            ) from error
+        self._graphs.forget()
+        assert self._flat.grad is not None
+        self._flat.grad.zero_()
+
+    def _pass(self, obs: Tensor) -> None:
+        """Forward and backward."""
+        outputs, values = self.model.outputs(obs)
+        self._differentiate(outputs.sum() + values.sum())
 
     def play(self, rollout: Rollout, stepper: Stepper, *, first_step: int) -> bool:
         if not isinstance(stepper, CudaVectorEnv):
@@ -125,9 +151,8 @@ class CudaLearner(TorchLearner):
             deterministic=deterministic,
         )
 
-    @torch.no_grad()
     def values(self, obs: Tensor) -> Tensor:
-        return self.model.values(self._seen(obs))
+        return self._values(obs)
 
     def keep_old_policy(self, rollout: Rollout) -> None:
         super().keep_old_policy(rollout)

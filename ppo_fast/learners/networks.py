@@ -90,6 +90,12 @@ class ActorCritic(nn.Module):
         values: Tensor = self.critic(self.trunk(obs)).squeeze(-1)
         return values
 
+    def outputs(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last layers give: of the policy [B, K], and values [B]."""
+        features = self.trunk(obs)
+        outputs: Tensor = self.actor.head(self.actor.hidden(features))
+        return outputs, self.critic(features).squeeze(-1)
+
     def forward(self, obs: Tensor) -> tuple[Distribution, Tensor]:
         features = self.trunk(obs)
         return self.actor(features), self.critic(features).squeeze(-1)
@@ -172,9 +178,7 @@ class PolicyNetwork(nn.Module):
         if self.most is not None:  # as ObsNormalizer does
             normal = ((obs - self.mean) * self.scale).clip(-self.most, self.most)
             obs = normal.to(next(self.model.parameters()).dtype)
-        features = self.model.trunk(obs)
-        outputs: Tensor = self.model.actor.head(self.model.actor.hidden(features))
-        return outputs, self.model.critic(features).squeeze(-1)
+        return self.model.outputs(obs)
 
 
 def _hidden(
@@ -183,7 +187,9 @@ def _hidden(
     """What is between observations and the last layers, and how wide what it gives is."""
     layers, size = nn.Sequential(), observations.size
     if config.encoder is not None:
-        encoder, size = make_encoder(config.encoder, observations, generator)
+        encoder, size = make_encoder(
+            config.encoder, observations, generator, for_trpo=config.algorithm == "trpo"
+        )
         layers.append(encoder)
     sizes = (size, *config.hidden_sizes)
     for before, after in pairwise(sizes):

@@ -19,13 +19,15 @@ from ppo_fast.learners import EpochResult, GradientStep, Loss, PolicyChange
 from ppo_fast.learners.divergence import as_divergence
 from ppo_fast.learners.networks import ActorCritic, PolicyNetwork
 from ppo_fast.learners.trust_region import TorchTrustRegion, marginal
-from ppo_fast.normalizers import ObsNormalizer
+from ppo_fast.normalizers import MOST, ObsNormalizer
 from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import Rollout
 from ppo_fast.surrogate import STATS, fused_loss
 
 _POLICY_LOSS = STATS.index("policy_loss")
 _VALUE_LOSS = STATS.index("value_loss")
+# Numbers of observations that networks take at once, 64 MiB, where no gradient is asked for.
+_MOST_AT_ONCE = 2**24
 
 
 class TorchLearner:
@@ -43,9 +45,8 @@ class TorchLearner:
     ) -> None:
         self.why_torch = None if config.engine == "torch" else why_torch
         self.seed = config.seed
-        self.model = ActorCritic(
-            config, observations, layout, torch.Generator().manual_seed(config.seed)
-        )
+        seen = observations.normalized(MOST) if config.normalize_obs else observations
+        self.model = ActorCritic(config, seen, layout, torch.Generator().manual_seed(config.seed))
         if place is not None:
             self.model.to(place)
         size = observations.size
@@ -71,7 +72,7 @@ class TorchLearner:
         step: Any,
         deterministic: bool = False,
     ) -> None:
-        with torch.inference_mode():
+        with torch.no_grad():  # inference_mode would spoil what an encoder keeps for later
             dist = self.model.policy(self._seen(obs))
         with as_divergence():
             dist.sample_into(
@@ -84,8 +85,7 @@ class TorchLearner:
             )
 
     def values(self, obs: Array) -> Array:
-        with torch.inference_mode():
-            return self.model.values(self._seen(obs)).numpy()
+        return self._values(obs).numpy()
 
     def keep_old_policy(self, rollout: Rollout) -> None:
         with torch.no_grad():
@@ -148,11 +148,12 @@ class TorchLearner:
 
         `settings` are those of the loss as `fused_loss` takes them.
         """
-        samples = self._gather(rollout, index)
+        columns = self._gather(rollout, index)
         old = _rows(self._old, index) if loss.uses_kl else None
         for first in range(0, len(index), step.minibatch_size):
             part = slice(first, first + step.minibatch_size)
-            obs, actions, old_logp, advantages, returns, old_values = (x[part] for x in samples)
+            obs = self._seen_by(rollout, index[part])
+            actions, old_logp, advantages, returns, old_values = (x[part] for x in columns)
             dist, values = self.model(obs) if loss.has_critic else (self.model.policy(obs), None)
             with as_divergence():
                 result = fused_loss(
@@ -172,11 +173,12 @@ class TorchLearner:
         self, rollout: Rollout, order: NDArray[np.int64], value_coef: float, step: GradientStep
     ) -> float:
         index = torch.from_numpy(order)
-        obs, _, _, _, returns, _ = self._gather(rollout, index)
+        _, _, _, returns, _ = self._gather(rollout, index)
         losses = []
         for first in range(0, len(order), step.minibatch_size):
             part = slice(first, first + step.minibatch_size)
-            loss = torch.nn.functional.mse_loss(self.model.values(obs[part]), returns[part])
+            values = self.model.values(self._seen_by(rollout, index[part]))
+            loss = torch.nn.functional.mse_loss(values, returns[part])
             losses.append(loss.item())
             if not np.isfinite(losses[-1]):
                 raise FloatingPointError(f"value_loss {losses[-1]}")
@@ -186,7 +188,8 @@ class TorchLearner:
     def trust_region(self, rollout: Rollout) -> TorchTrustRegion:
         assert self._old is not None
         index = torch.from_numpy(rollout.samples)
-        obs, actions, old_logp, advantages, _, _ = self._gather(rollout, index)
+        obs = self._seen_by(rollout, index)
+        actions, old_logp, advantages, _, _ = self._gather(rollout, index)
         old = _rows(self._old, index)
         return TorchTrustRegion(self.model.actor, obs, actions, old_logp, advantages, old)
 
@@ -217,9 +220,7 @@ class TorchLearner:
     def observe(self, rollout: Rollout) -> None:
         if self._normalizer is not None:
             obs = rollout.obs[:-1]
-            self._normalizer.update(
-                obs.reshape(-1, *obs.shape[2:]) if rollout.valid is None else obs[rollout.valid]
-            )
+            self._normalizer.update(_samples(obs) if rollout.valid is None else obs[rollout.valid])
 
     def state(self) -> dict[str, Any]:
         state = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
@@ -270,16 +271,35 @@ class TorchLearner:
         """Observations as the networks see them."""
         return torch.as_tensor(obs if self._normalizer is None else self._normalizer(obs))
 
+    def _blocks(self, obs: Array) -> Iterator[Tensor]:
+        """`_seen` of [k, size], in parts of whose features memory has room for all."""
+        count = max(1, _MOST_AT_ONCE // obs.shape[1])
+        for first in range(0, max(1, len(obs)), count):
+            yield self._seen(obs[first : first + count])
+
+    @torch.no_grad()
+    def _values(self, obs: Array) -> Tensor:
+        return torch.cat([self.model.values(block) for block in self._blocks(obs)])
+
     def _policy(self, rollout: Rollout) -> Distribution:
-        """The distributions of all T * N steps."""
-        obs = rollout.obs[:-1]
-        return marginal(self.model.policy(self._seen(obs.reshape(-1, *obs.shape[2:]))))
+        """The distributions of all T * N steps; without gradients."""
+        with torch.no_grad():
+            blocks = self._blocks(_samples(rollout.obs[:-1]))
+            dist: Distribution = _together([marginal(self.model.policy(x)) for x in blocks])
+        return dist
+
+    def _seen_by(self, rollout: Rollout, index: Tensor) -> Tensor:
+        """The observations of samples, in the given order, as the networks see them."""
+        obs = _samples(rollout.obs[:-1])
+        chosen = torch.as_tensor(obs).index_select(0, index)
+        return self._seen(chosen.numpy() if isinstance(obs, np.ndarray) else chosen)
 
     def _gather(self, rollout: Rollout, index: Tensor) -> list[Tensor]:
-        """obs, actions, logp, advantages, returns and values of samples, in the given order."""
-        obs = rollout.obs[:-1]
+        """actions, logp, advantages, returns and values of samples, in the given order.
+
+        Not observations: what is large is gathered for a minibatch at a time.
+        """
         flat = (
-            self._seen(obs.reshape(-1, *obs.shape[2:])),
             _flat(rollout.actions),
             _flat(rollout.logp),
             _flat(rollout.advantages),
@@ -329,9 +349,14 @@ def policy_change_of(stats: dict[str, Any]) -> PolicyChange:
     return PolicyChange(**{f.name: stats[f.name] for f in dataclasses.fields(PolicyChange)})
 
 
+def _samples(array: Array) -> Array:
+    """[T, N, ...] as [T * N, ...] of the same memory."""
+    return array.reshape(-1, *array.shape[2:])
+
+
 def _flat(array: Array) -> Tensor:
-    """[T, N, ...] as a tensor [T * N, ...] of the same memory."""
-    return torch.as_tensor(array.reshape(-1, *array.shape[2:]))
+    """`_samples` as a tensor."""
+    return torch.as_tensor(_samples(array))
 
 
 def _copy(dist: Any, into: Any = None) -> Any:
@@ -352,6 +377,18 @@ def _rows(dist: Any, index: Tensor | slice) -> Any:
     """The distribution of some samples; parameters that all samples share stay."""
     if dist is None:
         return None
+    return dataclasses.replace(dist, **{n: x[index] for n, x in _per_sample(dist).items()})
+
+
+def _together(dists: list[Any]) -> Any:
+    """The distribution of the samples of all; parameters that all samples share stay."""
+    first, *others = dists
+    if not others:
+        return first
+    columns = {name: [_per_sample(dist)[name] for dist in dists] for name in _per_sample(first)}
+    return dataclasses.replace(first, **{name: torch.cat(x) for name, x in columns.items()})
+
+
+def _per_sample(dist: Any) -> dict[str, Tensor]:
     fields = {f.name: getattr(dist, f.name) for f in dataclasses.fields(dist)}
-    chosen = {name: x[index] for name, x in fields.items() if isinstance(x, Tensor) and x.ndim > 1}
-    return dataclasses.replace(dist, **chosen)
+    return {name: x for name, x in fields.items() if isinstance(x, Tensor) and x.ndim > 1}

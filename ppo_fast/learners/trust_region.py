@@ -39,7 +39,7 @@ class TorchTrustRegion:
         old: Distribution,
     ) -> None:
         self._actor = actor
-        self._parameters = dict(actor.named_parameters())
+        self._parameters = {n: p for n, p in actor.named_parameters() if p.requires_grad}
         self._obs = obs
         self._actions = actions
         self._old_logp = old_logp
@@ -57,7 +57,9 @@ class TorchTrustRegion:
     def gradient(self) -> Vector:
         with as_divergence():
             loss, _ = self._surrogate()
-        return -_join(list(torch.autograd.grad(loss, list(self._parameters.values()))))
+        parameters = list(self._parameters.values())
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        return -_join(list(gradients))
 
     def fisher_product(self, vector: Vector) -> Vector:
         def outputs(parameters: dict[str, Tensor]) -> tuple[Tensor, ...]:

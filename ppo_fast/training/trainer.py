@@ -25,6 +25,7 @@ from ppo_fast.observations import ObsLayout
 from ppo_fast.rollout import NotFinite, make_rollout
 from ppo_fast.training.checkpoint import BEST_NAME, FILE_NAME, load_checkpoint, save_checkpoint
 from ppo_fast.training.evaluate import Evaluation, evaluate
+from ppo_fast.training.exact_convolutions import exact_convolutions
 from ppo_fast.training.metrics import (
     MetricsWriter,
     Row,
@@ -170,6 +171,8 @@ def train(
             stack.enter_context(sole_trainer(run.out))
         else:
             run = _Run.resumed(config, content, is_longer=total_steps is not None)
+        if cuda.is_named(config.device):
+            stack.enter_context(exact_convolutions())
         try:
             with stop_on_signal(_STOPPING if progress else None) as stop:
                 run.train(progress, on_update, stop)
@@ -235,7 +238,8 @@ class _Run:
         if config.encoder is None and self.observations.shows_pictures():
             self.notes.append(
                 f"{config.env_id} shows pictures; fully connected layers see each as a row of "
-                f"{obs_size:,} numbers: give it an encoder, such as cnn"
+                f"{obs_size:,} numbers: give it an encoder: cnn for a picture of 36 x 36 or "
+                "more, or one of your own"
             )
         self.metrics: MetricsWriter
 
