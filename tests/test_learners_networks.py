@@ -427,10 +427,20 @@ def test_no_observations_have_no_values():
 
 
 @pytest.mark.parametrize("normalize_obs", [False, True])
-def test_observations_are_gathered_for_a_minibatch_at_a_time(normalize_obs):
+def test_large_observations_are_gathered_a_minibatch_at_a_time(normalize_obs, monkeypatch):
     config = make_config(engine="torch", normalize_obs=normalize_obs)
     learner, rollout = playing(config, discrete())
     learner.observe(rollout)
-    index = torch.tensor([7, 0, 29])
+    index = torch.tensor([7, 0, 29, 3, 1])
     everything = learner._seen(rollout.obs[:-1].reshape(-1, OBS_SIZE))
-    assert torch.equal(learner._seen_by(rollout, index), everything[index])
+    gathered = []
+    seen_by = learner._seen_by
+    monkeypatch.setattr(
+        learner, "_seen_by", lambda *args: (gathered.append(len(args[1])), seen_by(*args))[1]
+    )
+    for most, sizes in ((5 * OBS_SIZE, [5]), (5 * OBS_SIZE - 1, [2, 2, 1])):
+        monkeypatch.setattr("ppo_fast.learners.torch._MOST_AT_ONCE", most)
+        gathered.clear()
+        parts = list(learner._obs_by(rollout, index, 2))
+        assert (gathered, [len(part) for part in parts]) == (sizes, [2, 2, 1])
+        assert torch.equal(torch.cat(parts), everything[index])

@@ -26,7 +26,8 @@ from ppo_fast.surrogate import STATS, fused_loss
 
 _POLICY_LOSS = STATS.index("policy_loss")
 _VALUE_LOSS = STATS.index("value_loss")
-# Numbers of observations that networks take at once, 64 MiB, where no gradient is asked for.
+# Numbers of observations, 64 MiB, that are gathered at once, and that networks take at once where
+# no gradient is asked for.
 _MOST_AT_ONCE = 2**24
 
 
@@ -150,9 +151,9 @@ class TorchLearner:
         """
         columns = self._gather(rollout, index)
         old = _rows(self._old, index) if loss.uses_kl else None
-        for first in range(0, len(index), step.minibatch_size):
-            part = slice(first, first + step.minibatch_size)
-            obs = self._seen_by(rollout, index[part])
+        size = step.minibatch_size
+        for k, obs in enumerate(self._obs_by(rollout, index, size)):
+            part = slice(k * size, (k + 1) * size)
             actions, old_logp, advantages, returns, old_values = (x[part] for x in columns)
             dist, values = self.model(obs) if loss.has_critic else (self.model.policy(obs), None)
             with as_divergence():
@@ -175,10 +176,10 @@ class TorchLearner:
         index = torch.from_numpy(order)
         _, _, _, returns, _ = self._gather(rollout, index)
         losses = []
-        for first in range(0, len(order), step.minibatch_size):
-            part = slice(first, first + step.minibatch_size)
-            values = self.model.values(self._seen_by(rollout, index[part]))
-            loss = torch.nn.functional.mse_loss(values, returns[part])
+        size = step.minibatch_size
+        parts = zip(self._obs_by(rollout, index, size), torch.split(returns, size), strict=True)
+        for obs, expected in parts:
+            loss = torch.nn.functional.mse_loss(self.model.values(obs), expected)
             losses.append(loss.item())
             if not np.isfinite(losses[-1]):
                 raise FloatingPointError(f"value_loss {losses[-1]}")
@@ -294,11 +295,16 @@ class TorchLearner:
         chosen = torch.as_tensor(obs).index_select(0, index)
         return self._seen(chosen.numpy() if isinstance(obs, np.ndarray) else chosen)
 
-    def _gather(self, rollout: Rollout, index: Tensor) -> list[Tensor]:
-        """actions, logp, advantages, returns and values of samples, in the given order.
+    def _obs_by(self, rollout: Rollout, index: Tensor, count: int) -> Iterator[Tensor]:
+        """`_seen_by`, so many samples at a time; what is large is never gathered whole."""
+        if len(index) * rollout.obs.shape[2] <= _MOST_AT_ONCE:
+            yield from torch.split(self._seen_by(rollout, index), count)
+        else:
+            for part in torch.split(index, count):
+                yield self._seen_by(rollout, part)
 
-        Not observations: what is large is gathered for a minibatch at a time.
-        """
+    def _gather(self, rollout: Rollout, index: Tensor) -> list[Tensor]:
+        """actions, logp, advantages, returns and values of samples, in the given order."""
         flat = (
             _flat(rollout.actions),
             _flat(rollout.logp),
