@@ -28,7 +28,6 @@ _NOT_FOR_ENVS = {
     "render_mode": "videos are made by ppo-fast eval --video",
 }
 
-ENCODER_RULE = r"cnn|[\w.]+:\w+"
 DEVICE_RULE = "must be cpu, cuda, or cuda with a number such as cuda:1"
 
 # Rules for single fields.
@@ -378,7 +377,7 @@ class TrainConfig:
             self._refuse("target_return", "must be a number or None")
         if self.encoder is not None:
             self._check_type("encoder", str, "a string or None")
-            if not re.fullmatch(ENCODER_RULE, self.encoder):
+            if not re.fullmatch(r"cnn|[\w.]+:\w+", self.encoder):
                 self._refuse("encoder", "must be cnn, module:Class or None")
             names = re.split(r"[.:]", self.encoder)
             if "__main__" in names or not all(map(str.isidentifier, names)):

@@ -73,9 +73,8 @@ _TIME_AXIS = _places("time_axis")
 def call(function: str, arguments: tuple[Any, ...]) -> Any:
     """Call a function of `ppo_fast.advantage` whose first argument is a tensor."""
     first = arguments[0]
-    plain = (
-        type(first) is Tensor and not is_dynamo_compiling()
-    )  # others trace by types of their own
+    # Tracers other than Dynamo have tensor types of their own.
+    plain = type(first) is Tensor and not is_dynamo_compiling()
     on_gpu = cuda.holds(first)
     if plain:
         try:

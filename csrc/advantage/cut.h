@@ -22,6 +22,7 @@ template <typename Arguments>
 inline constexpr int kColumnSteps = 4;
 template <>
 inline constexpr int kColumnSteps<GaeArguments<float>> = 8;
+
 // The card that cuts are made for; docs/decisions.md has the measurements.
 constexpr std::ptrdiff_t kMultiprocessors = 132;
 constexpr int kMostBlockWarps = 16;
@@ -144,8 +145,8 @@ inline Cut cut_columns(const Cut& whole) {
     const Cut cut = with_width(whole, width_of_columns(whole.num_columns));
     return with_parts(cut, 1, warps_of_block(cut, kWarps));
   }
-  const int widths = whole.num_columns <= kFewCutColumns ? 2 : 4;
-  const Cut cut = with_width(whole, widths * kLeastColumns);
+  const bool are_few = whole.num_columns <= kFewCutColumns;
+  const Cut cut = with_width(whole, (are_few ? 2 : 4) * kLeastColumns);
   const std::ptrdiff_t most = whole_units(cut.num_steps, kPartWarps * cut.warp_steps());
   const std::ptrdiff_t wanted = kMultiprocessors * kWarps / (at_least_1(cut.groups) * kPartWarps);
   return with_parts(cut, smaller(wanted, most), kPartWarps);

@@ -211,8 +211,8 @@ def make_stepper(
     or of others on the CPU (`PinnedStepper`): Gymnasium's, and native ones that observe no rows of
     float32.
     """
-    is_native = native_spec(env_id) is not None
-    if is_native and vectorization != "sync":
+    spec = native_spec(env_id)
+    if spec is not None and vectorization != "sync":
         raise ValueError(
             f"vectorization={vectorization} is for Gymnasium's environments; {env_id} is native, "
             "and has threads: leave it out"
@@ -220,12 +220,12 @@ def make_stepper(
     on_gpu = cuda.is_named(device)
     if on_gpu:
         cuda.kernels(f"device={device!r}")
+        if spec is not None and _are_rows(spec.observation_space()):
+            return _stepper_on_gpu(env_id, num_envs, device, env_kwargs)
+    is_native = spec is not None
     stepper = _stepper_on_cpu(env_id, num_envs, is_native, num_threads, vectorization, env_kwargs)
     if not on_gpu:
         return stepper
-    if isinstance(stepper, NativeVectorEnv):
-        stepper.close()
-        return _stepper_on_gpu(env_id, num_envs, device, env_kwargs)
     from ppo_fast.envs.pinned import PinnedStepper  # which needs torch
 
     size = ObsLayout.of(env_id, stepper.single_observation_space).size
@@ -253,9 +253,12 @@ def _stepper_on_cpu(
         )
     if not isinstance(env, NativeVectorEnv):
         return VectorEnvStepper(env)
-    space = env.single_observation_space
-    is_row = space.dtype == np.float32 and len(space.shape or ()) == 1
-    return env if is_row else FlatStepper(env)
+    return env if _are_rows(env.single_observation_space) else FlatStepper(env)
+
+
+def _are_rows(space: gymnasium.Space[Any]) -> bool:
+    """Whether observations are what networks take, so that nothing has to be copied."""
+    return space.dtype == np.float32 and len(space.shape or ()) == 1
 
 
 def _deaf_to_the_terminal(trainer: int, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:

@@ -27,9 +27,12 @@ class PinnedStepper:
         self.single_action_space: Spaces = stepper.single_action_space
         self._stepper = stepper
         self._place = place
-        self._obs, self._rewards = self._pinned(size), self._pinned()
+        self._obs, self._final_obs = self._pinned(size), self._pinned(size)
+        self._rewards = self._pinned()
         self._terminated, self._truncated = (self._pinned(dtype=torch.bool) for _ in range(2))
-        self._final_obs = self._pinned(size)
+        # Their memory, in the order of `step_into`.
+        given = (self._obs, self._rewards, self._terminated, self._truncated, self._final_obs)
+        self._arrays = [tensor.numpy() for tensor in given]
 
     def reset(self, *, seed: Sequence[int | None]) -> tuple[Tensor, dict[str, Any]]:
         obs, infos = self._stepper.reset(seed=seed)
@@ -44,13 +47,13 @@ class PinnedStepper:
         truncated: Tensor,
         final_obs: Tensor,
     ) -> int:
-        to = [obs, rewards, terminated, truncated, final_obs]
-        given = [self._obs, self._rewards, self._terminated, self._truncated, self._final_obs]
-        ended = self._stepper.step_into(actions, *(x.numpy() for x in given))
-        if not ended:  # no environment has a last observation
-            del to[-1], given[-1]
-        for there, here in zip(to, given, strict=True):
-            there.copy_(here, non_blocking=True)
+        ended = self._stepper.step_into(actions, *self._arrays)
+        obs.copy_(self._obs, non_blocking=True)
+        rewards.copy_(self._rewards, non_blocking=True)
+        terminated.copy_(self._terminated, non_blocking=True)
+        truncated.copy_(self._truncated, non_blocking=True)
+        if ended:  # else no environment has a last observation
+            final_obs.copy_(self._final_obs, non_blocking=True)
         return ended
 
     def get_state(self) -> NDArray[np.uint8] | None:
