@@ -56,6 +56,10 @@ Array = Any
 OnTruncation = Literal["current_value", "terminate", "drop"]
 
 
+# GAE(*pair) and VTrace(*pair) without the function in Python that a NamedTuple has for it.
+_pair = tuple.__new__
+
+
 class GAE(NamedTuple):
     """Result of `gae` and `token_gae`: two arrays like the rewards."""
 
@@ -159,8 +163,8 @@ def gae(
         exact,
     )
     if isinstance(rewards, np.ndarray):
-        return GAE(*_core.gae(*arguments))
-    return GAE(*_foreign("gae", arguments))
+        return _pair(GAE, _core.gae(*arguments))
+    return _pair(GAE, _foreign("gae", arguments))
 
 
 def lambda_returns(
@@ -332,8 +336,8 @@ def vtrace(
         exact,
     )
     if isinstance(rewards, np.ndarray):
-        return VTrace(*_core.vtrace(*arguments))
-    return VTrace(*_foreign("vtrace", arguments))
+        return _pair(VTrace, _core.vtrace(*arguments))
+    return _pair(VTrace, _foreign("vtrace", arguments))
 
 
 def token_gae(
@@ -393,8 +397,8 @@ def token_gae(
         exact,
     )
     if isinstance(rewards, np.ndarray):
-        return GAE(*_core.token_gae(*arguments))
-    return GAE(*_foreign("token_gae", arguments))
+        return _pair(GAE, _core.token_gae(*arguments))
+    return _pair(GAE, _foreign("token_gae", arguments))
 
 
 def normalize(x: Array, *, valid: Array | None = None, eps: float, ddof: int) -> Array:

@@ -7,7 +7,6 @@ and so do `cu_seqlens` that fall or end elsewhere, which give wrong numbers but 
 others.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,29 +17,12 @@ from ppo_fast import cuda
 from ppo_fast.advantage import require_moments, valid_rows_of
 from ppo_fast.foreign import PARAMETERS
 
-_EXCHANGE_API = getattr(Tensor, "__dlpack_c_exchange_api__", None)
 _REFUSED = {name: f"{name}: {names[0]} on a CUDA device" for name, names in PARAMETERS.items()}
 # Arguments that may be one number, where the kernels read one per environment from device memory.
 _PER_ENV = frozenset({"last_values", "last_done"})
 
 
-def run(
-    function: str, arguments: tuple[Any, ...], new_out: Callable[[str, tuple[Any, ...]], Any]
-) -> Any:
-    """Start the kernels of a function of `ppo_fast.advantage` that has an `out`.
-
-    Raises
-    ------
-    TypeError
-        Where `call` has to convert an argument first, or another is at fault.
-    """
-    kernels = cuda.kernels(_REFUSED[function])
-    return kernels.advantage(_EXCHANGE_API, function, arguments, torch.empty_like, new_out)
-
-
-def call(
-    function: str, arguments: tuple[Any, ...], new_out: Callable[[str, tuple[Any, ...]], Any]
-) -> Any:
+def call(function: str, arguments: tuple[Any, ...]) -> Any:
     """Call a function of `ppo_fast.advantage`, its arguments being tensors and numbers."""
     if function == "normalize":
         return _normalize(*arguments)
@@ -48,7 +30,8 @@ def call(
         terminated, truncated, prev_done, time_axis = arguments
         first_flags = torch.as_tensor(prev_done, device=terminated.device)
         return valid_rows_of(torch, terminated, truncated, first_flags, time_axis)
-    return run(function, _converted(function, arguments), new_out)
+    kernels = cuda.kernels(_REFUSED[function])
+    return kernels.advantage(function, _converted(function, arguments))
 
 
 def _converted(function: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:

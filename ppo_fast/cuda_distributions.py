@@ -6,10 +6,8 @@ looked at: parameters that are no distribution and actions out of range make NaN
 results.
 """
 
-from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ppo_fast import cuda
@@ -64,12 +62,7 @@ def kl_backward(old: Parameters, new: Parameters, weight: Tensor) -> tuple[Tenso
 
 def _run(function: str, dist: Parameters, *arguments: Any) -> None:
     kernels = cuda.kernels(f"{function}: parameters on a CUDA device")
-    getattr(kernels, function)(
-        Tensor.__dlpack_c_exchange_api__,
-        _plain(dist),
-        *arguments,
-        partial(dist.first.new_empty, dtype=torch.int8),
-    )
+    getattr(kernels, function)(_plain(dist), *arguments)
 
 
 def _plain(dist: Parameters) -> tuple[Any, ...]:

@@ -32,15 +32,7 @@ def loss(
     kernels = cuda.kernels(f"{function}: tensors on a CUDA device")
     outputs = [first.new_empty(()), first.new_empty(len(STATS), dtype=torch.float64)]
     outputs += [_like(x) for x in with_gradient if x is not None]
-    kernels.loss(
-        Tensor.__dlpack_c_exchange_api__,
-        function,
-        form,
-        tensors,
-        settings,
-        tuple(outputs),
-        partial(first.new_empty, dtype=torch.int8),
-    )
+    kernels.loss(function, form, tensors, settings, tuple(outputs))
     return outputs
 
 

@@ -16,7 +16,6 @@ from torch.compiler import is_compiling, is_dynamo_compiling
 from ppo_fast import cuda
 from ppo_fast.arrays import in_torch_words
 from ppo_fast.cuda_advantage import call as call_on_gpu
-from ppo_fast.cuda_advantage import run as run_on_gpu
 from ppo_fast.foreign import FUNCTIONS, PARAMETERS
 from ppo_fast.torch_memory import note_written, require_memory
 
@@ -80,10 +79,11 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
         try:
             if not on_gpu:
                 return _eagerly(function, arguments, arguments)
-            place = _OUT.get(function)
-            if place is not None:
-                results = run_on_gpu(function, arguments, new_out)
-                return results if arguments[place] is None else _noted(function, arguments, results)
+            kernels, _ = cuda.usable()
+            if kernels is not None and function in _OUT:
+                results = kernels.advantage(function, arguments)
+                given = arguments[_OUT[function]]
+                return results if given is None else _noted(function, arguments, results)
         except (TypeError, RuntimeError):  # to be converted, or a mistake: look closer
             pass
     if not on_gpu and first.device.type != "cpu":
@@ -100,7 +100,7 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
         return _through_operator(function, prepared)
     detached = tuple(_detached(x) for x in prepared)
     if on_gpu:
-        return _noted(function, arguments, call_on_gpu(function, detached, new_out))
+        return _noted(function, arguments, call_on_gpu(function, detached))
     try:
         return _eagerly(function, detached, arguments)
     except TypeError as error:
@@ -258,7 +258,7 @@ def _arguments(function: str, flat: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _gpu_kernel(function: str) -> Callable[..., Any]:
     """The operator's body on a CUDA device."""
-    return lambda *flat: call_on_gpu(function, _arguments(function, flat), new_out)
+    return lambda *flat: call_on_gpu(function, _arguments(function, flat))
 
 
 def _kernel(function: str) -> Callable[..., Any]:
@@ -282,17 +282,14 @@ def _fake(function: str) -> Callable[..., Any]:
     def fake(*flat: Any) -> Any:
         if function not in _OUT:
             return _like_first(flat[0], function == "valid_rows")
-        return new_out(function, _arguments(function, flat))
+        # Sequences of tokens are rows.
+        time_axis = (
+            _arguments(function, flat)[_TIME_AXIS[function]] if function in _TIME_AXIS else 1
+        )
+        result = _empty_result(flat[0], time_axis)
+        return (result, torch.empty_like(result)) if function in _PAIRS else result
 
     return fake
-
-
-def new_out(function: str, arguments: tuple[Any, ...]) -> Any:
-    """Results to be written, in the layout of the rewards: a tensor or a pair."""
-    # Sequences of tokens are rows.
-    time_axis = arguments[_TIME_AXIS[function]] if function in _TIME_AXIS else 1
-    result = _empty_result(arguments[0], time_axis)
-    return (result, torch.empty_like(result)) if function in _PAIRS else result
 
 
 def _like_first(first: Tensor, flags: bool) -> Tensor:

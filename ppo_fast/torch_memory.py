@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.compiler import is_compiling
 
 # torch has no public name for it.
@@ -37,4 +38,4 @@ def note_written(*tensors: Tensor | None) -> None:
     """Let autograd know that a kernel wrote to tensors, which a graph may have kept for later."""
     for tensor in tensors:
         if tensor is not None:
-            torch.autograd.graph.increment_version(tensor)
+            increment_version(tensor)

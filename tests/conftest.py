@@ -49,6 +49,8 @@ def faulty():
 @pytest.fixture(scope="session")
 def emulated():
     """`ppo_fast._cuda` without a GPU: its sources as plain C++, kernels on the CPU (tests/cuda)."""
+    import ppo_fast.cuda
+
     pybind11 = pytest.importorskip("pybind11")
     root = Path(__file__).parents[1]
     build = root / "build" / "emulated"
@@ -68,6 +70,7 @@ def emulated():
     spec = importlib.util.spec_from_file_location("_cuda", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    ppo_fast.cuda.use_torch(module, "cpu")
     return module
 
 
@@ -85,7 +88,7 @@ def device(request, monkeypatch):
             pytest.skip(reason)
         return "cuda"
     module = request.getfixturevalue("emulated")
-    monkeypatch.setattr(ppo_fast.cuda, "_usable", lambda: (module, ""))
+    monkeypatch.setattr(ppo_fast.cuda, "usable", lambda: (module, ""))
     monkeypatch.setattr(ppo_fast.cuda, "holds", lambda tensor: True)
     return "cpu"
 

@@ -1,5 +1,7 @@
 """The advantage functions on a CUDA device, or on the CPU in its place (conftest.py: `device`)."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,6 @@ from advantage_torch_cases import (  # noqa: E402
 
 import ppo_fast  # noqa: E402 - after the check for torch
 import ppo_fast.cuda  # noqa: E402
-import ppo_fast.cuda_advantage  # noqa: E402
 import ppo_fast.foreign  # noqa: E402
 import ppo_fast.torch_advantage  # noqa: E402 - defines the operators
 
@@ -292,7 +293,7 @@ def test_kernels_get_no_address_of_a_number(name, device):
     given |= {"exact": False, name: np.bool_(True) if name == "last_done" else np.float32(0.5)}
     arguments = tuple(given.get(k) for k in ppo_fast.foreign.PARAMETERS["gae"])
     with pytest.raises(TypeError, match=f"gae: {name} must be a tensor, got a number"):
-        ppo_fast.cuda_advantage.run("gae", arguments, ppo_fast.torch_advantage.new_out)
+        ppo_fast.cuda.usable()[0].advantage("gae", arguments)
 
 
 @pytest.mark.parametrize("bootstrap", [0.5, np.float32(0.5), np.int64(1), torch.tensor(0.5)])
@@ -464,3 +465,34 @@ def test_why_there_is_none():
         pytest.skip("there is a device")
     with pytest.raises(RuntimeError, match=r"^gae: rewards on cuda:0 cannot be used here: "):
         ppo_fast.cuda.kernels("gae: rewards on cuda:0")
+
+
+@pytest.fixture
+def retold(emulated):
+    """The emulated extension, which may be told of tensors in another way."""
+    yield emulated
+    ppo_fast.cuda.use_torch(emulated, "cpu")
+
+
+@pytest.mark.parametrize("device", ["emulated"], indirect=True)
+def test_without_the_shortcuts_of_this_torch(device, retold, monkeypatch):
+    """Memory by torch's public function, and `requires_grad` as an attribute that is not in C."""
+    call = plain_call(device)
+    calls = (call, call | {"rewards": call["rewards"].T.contiguous().T})
+    expected = [x for each in calls for x in ppo_fast.gae(**each)]
+
+    class Other(torch.Tensor):
+        requires_grad = property(lambda self: torch.Tensor.requires_grad.__get__(self))
+
+    monkeypatch.delattr(torch._C._dynamo.guards, "_empty_strided_cpu")
+    ppo_fast.cuda.use_torch(retold, "cpu")
+    results = [x for each in calls for x in ppo_fast.gae(**each)]
+    assert [x.stride() for x in results] == [x.stride() for x in expected]
+    assert all(torch.equal(x, y) for x, y in zip(results, expected, strict=True))
+    dtypes = (torch.float32, torch.float64, torch.uint8)
+    retold.use_tensors(Other, partial(ppo_fast.cuda._empty_strided, "cpu"), dtypes)
+    assert torch.equal(ppo_fast.gae(**call).advantages, expected[0])
+    arguments = [call.get(k) for k in ppo_fast.foreign.PARAMETERS["gae"]]
+    arguments[1] = arguments[1].clone().requires_grad_()
+    with pytest.raises(TypeError, match="requires grad"):
+        retold.advantage("gae", tuple(arguments))

@@ -199,7 +199,7 @@ def test_tensors_on_a_gpu_have_the_same_bits(name, device, calls):
 
 def test_a_gpu_without_kernels_is_left_to_torchrl(calls, monkeypatch):
     monkeypatch.setattr(ppo_fast.cuda, "holds", lambda tensor: True)
-    monkeypatch.setattr(ppo_fast.cuda, "_usable", lambda: (None, "cannot be used here"))
+    monkeypatch.setattr(ppo_fast.cuda, "usable", lambda: (None, "cannot be used here"))
     case = random_case((4, 20, 1))
     for name in (LOOP.__name__, VECTORIZED.__name__):
         expected = getattr(functional, name)(0.99, 0.95, *case)

@@ -6,6 +6,7 @@
 #include "advantage/functions.h"
 #include "advantage/schedule.h"
 #include "bind.h"
+#include "support/stream.h"
 
 namespace ppo {
 namespace {
@@ -57,10 +58,26 @@ std::vector<double> read_lambdas(const Argument& argument, const Array& array, p
   return result;
 }
 
+// Results of this many bytes, which may be written past the caches, start on a cache line.
+constexpr py::ssize_t kAlignFrom = 1 << 20;
+
 // Runs a call on the CPU.
 class RunHere {
  public:
   Given given(const py::handle& object) const { return object; }
+
+  // An array of the shape of another, with strides in items.
+  template <typename T>
+  Given made(const Array& like, const py::ssize_t* strides) const {
+    const py::dtype dtype = py::dtype::of<T>();
+    std::vector<py::ssize_t> in_bytes(strides, strides + like.ndim());
+    for (py::ssize_t& stride : in_bytes) stride *= sizeof(T);
+    const py::ssize_t bytes = like.size() * static_cast<py::ssize_t>(sizeof(T));
+    if (bytes < kAlignFrom) return Given(py::array(dtype, like.shape(), in_bytes));
+    const py::array_t<std::uint8_t> memory(bytes + kLineBytes);
+    const std::uint8_t* start = memory.data();
+    return Given(py::array(dtype, like.shape(), in_bytes, start + to_line(start), memory));
+  }
 
   template <typename Arguments>
   void operator()(const TransitionCall<Arguments>& call, const Frame& frame, bool exact) const {

@@ -1,6 +1,7 @@
 // _cuda.advantage: the functions of this room for tensors on a device.
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "advantage/cuda.h"
 #include "advantage/functions.h"
@@ -13,10 +14,16 @@ namespace {
 // Starts a call on the device's current stream.
 class RunOnDevice {
  public:
-  RunOnDevice(DeviceTensors& tensors, py::object rewards)
-      : tensors_(tensors), rewards_(std::move(rewards)) {}
+  explicit RunOnDevice(DeviceTensors& tensors) : tensors_(tensors) {}
 
   Given given(const py::handle& object) const { return tensors_.given(object); }
+
+  // A tensor of the shape of another, with strides in items. All of a call have the same form.
+  template <typename T>
+  Given made(const Array& like, const py::ssize_t* strides) {
+    if (!form_) form_ = tensors_.library().form<T>(like.ndim(), like.shape().data(), strides);
+    return tensors_.made(form_);
+  }
 
   template <typename Arguments>
   void operator()(const TransitionCall<Arguments>& call, const Frame& frame, bool exact) const {
@@ -50,7 +57,7 @@ class RunOnDevice {
     }
     argument.is_float32(gae_lambda.array());
     const bool is_one = gae_lambda.array().ndim() == 0;
-    const Given each = is_one ? made(gae_lambda.object().attr("expand")(columns)) : gae_lambda;
+    const Given each = is_one ? held(gae_lambda.object().attr("expand")(columns)) : gae_lambda;
     argument.require_shape(each.array(), {columns}, per);
     result.each = items<double>(frame, each.array(), "double");
     return result;
@@ -64,39 +71,34 @@ class RunOnDevice {
       frame.note(array);
       return static_cast<const T*>(array.data());
     }
-    const Given converted = made(array.object().attr(method)().attr("contiguous")());
+    const Given converted = held(array.object().attr(method)().attr("contiguous")());
     return static_cast<const T*>(converted.array().data());
   }
 
-  Given made(const py::object& tensor) {
-    made_.push_back(given(tensor));
-    return made_.back();
+  Given held(const py::object& tensor) {
+    held_.push_back(given(tensor));
+    return held_.back();
   }
 
   template <typename Arguments>
   void start(const Arguments& args, const Frame& frame, bool along_time, bool exact) const {
     const Cut cut = cut_of(args, along_time, exact);
-    using T = typename Arguments::Value;
-    const std::ptrdiff_t bytes = cuda::scratch_bytes(args, cut);
-    const std::ptrdiff_t count = whole_units(bytes, static_cast<std::ptrdiff_t>(sizeof(T)));
-    // It may go once the kernels are on the stream: its library gives it to later work on that stream only.
-    const Given memory = bytes == 0 ? Given() : given(rewards_.attr("new_empty")(count));
+    const Given memory = tensors_.memory(cuda::scratch_bytes(args, cut));
     require_started(frame.function(),
                     cuda::start(args, cut, address<void>(memory), tensors_.stream()));
   }
 
   DeviceTensors& tensors_;
-  py::object rewards_;
-  std::vector<Given> made_;  // tensors that are held until the kernels are on the stream
+  py::tuple form_ = py::reinterpret_steal<py::tuple>(py::handle());  // of results
+  std::vector<Given> held_;  // tensors that are held until the kernels are on the stream
 };
 
 // Refuses what is no tensor of the library of the first argument, and what it would have to differentiate.
 void require_tensors(const py::tuple& given, PyTypeObject* type) {
-  static const py::handle requires_grad = py::str("requires_grad").release();
   for (const py::handle& x : given) {
     if (x.is_none()) continue;
     if (PyObject_TypeCheck(x.ptr(), type)) {
-      if (x.attr(requires_grad).ptr() != Py_False) throw py::type_error("a tensor requires grad");
+      if (tensor_library().requires_grad(x)) throw py::type_error("a tensor requires grad");
     } else if (PyTuple_CheckExact(x.ptr())) {
       require_tensors(py::reinterpret_borrow<py::tuple>(x), type);
     } else if (!arrays::is_scalar(x) && !PyUnicode_Check(x.ptr())) {
@@ -105,41 +107,20 @@ void require_tensors(const py::tuple& given, PyTypeObject* type) {
   }
 }
 
-// Results are laid out like the rewards if these are contiguous and no axis of size 1 leaves that open.
-bool is_plain(const Array& rewards) {
-  for (py::ssize_t axis = 0; axis < rewards.ndim(); ++axis) {
-    if (rewards.shape(axis) < 2) return false;
-  }
-  return rewards.is_contiguous();
-}
-
 }  // namespace
 
 void bind_cuda_advantage(py::module_& m) {
-  // given: the arguments of _core's function of that name. Gives its results, tensors that were given, or new ones by
-  // empty_like(rewards), or by new_out(function, given) where they are to have another layout. TypeError where it takes
-  // another look in Python to see what is wrong, or what has to be converted.
+  // given: the arguments of _core's function of that name. Gives its results, tensors that were given or new ones in the
+  // layout of the rewards. TypeError where it takes another look in Python to see what is wrong, or what has to be converted.
   m.def(
       "advantage",
-      [](const py::capsule& exchange_api, const std::string& function, const py::tuple& given,
-         const py::object& empty_like, const py::object& new_out) -> py::object {
-        const py::object first = given[0];
-        require_tensors(given, Py_TYPE(first.ptr()));
-        DeviceTensors tensors(exchange_api);
-        RunOnDevice run(tensors, first);
+      [](const std::string_view function, const py::tuple& given) -> py::object {
+        require_tensors(given, Py_TYPE(py::handle(given[0]).ptr()));
+        DeviceTensors tensors;
+        RunOnDevice run(tensors);
         const auto a = [&](std::size_t k) { return tensors.given(given[k]); };
         const Given rewards = a(0);
-        Given out = a(given.size() - 2);
-        if (out.is_none()) {
-          const bool is_pair = function != "lambda_returns" && function != "discounted_returns";
-          if (!is_plain(rewards.array())) {
-            out = tensors.given(new_out(function, given));
-          } else if (is_pair) {
-            out = tensors.given(py::make_tuple(empty_like(first), empty_like(first)));
-          } else {
-            out = tensors.given(empty_like(first));
-          }
-        }
+        const Given out = a(given.size() - 2);
         const auto options = [&](std::size_t k) {
           return Options{a(k),     a(k + 1), a(k + 2), a(k + 3), a(k + 4),
                          a(k + 5), a(k + 6), a(k + 7), a(k + 8)};
@@ -161,10 +142,9 @@ void bind_cuda_advantage(py::module_& m) {
         if (function == "token_gae") {
           return token_gae(run, rewards, a(1), a(2), a(3), a(4), a(5), a(6), a(7), out, a(9));
         }
-        throw py::value_error("advantage: there is no function " + function);
+        throw py::value_error("advantage: there is no function " + std::string(function));
       },
-      py::arg("exchange_api"), py::arg("function"), py::arg("given"), py::arg("empty_like"),
-      py::arg("new_out"));
+      py::arg("function"), py::arg("given"));
 }
 
 }  // namespace ppo

@@ -4,8 +4,6 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "support/stream.h"
-
 namespace ppo {
 namespace {
 
@@ -58,9 +56,6 @@ FlagType require_flag_type(const Argument& argument, const Array& array) {
 
 // A call seldom has more of them.
 constexpr std::size_t kUsualArrays = 8;
-
-// Results of this many bytes, which may be written past the caches, start on a cache line.
-constexpr py::ssize_t kAlignFrom = 1 << 20;
 
 Frame::Frame(const char* function, const Array& rewards, py::ssize_t time_axis)
     : function_(function), rewards_(rewards), time_axis_(time_axis) {
@@ -159,22 +154,12 @@ FlagView Frame::flags_per_column(const char* name, const Given& given, std::uint
   return {array.data(), 0, axis < 0 ? 0 : argument.stride(array, axis), type};
 }
 
-py::array Frame::make_output(const py::dtype& dtype) const {
-  const py::ssize_t ndim = rewards_.ndim();
-  const std::vector<py::ssize_t> shape = rewards_.shape();
-  const py::ssize_t item = dtype.itemsize();
-  std::vector<py::ssize_t> strides(static_cast<std::size_t>(ndim), item);
-  // The axis whose neighbours lie side by side is the same as in the rewards.
-  if (ndim >= 2 && batch_major_ == (time_axis_ == 1)) {
-    strides[0] = shape[1] * item;
-  } else if (ndim >= 2) {
-    strides[1] = shape[0] * item;
-  }
-  const py::ssize_t bytes = steps_ * columns_ * item;
-  if (bytes < kAlignFrom) return py::array(dtype, shape, strides);
-  const py::array_t<std::uint8_t> memory(bytes + kLineBytes);
-  const std::uint8_t* start = memory.data();
-  return py::array(dtype, shape, strides, start + to_line(start), memory);
+std::array<py::ssize_t, arrays::kMostAxes> Frame::result_strides() const {
+  std::array<py::ssize_t, arrays::kMostAxes> strides = {1, 1, 1};
+  if (column_axis_ < 0) return strides;
+  const bool is_transposed = batch_major_ == (time_axis_ == 0);
+  strides[is_transposed ? 1 : 0] = std::max(rewards_.shape(is_transposed ? 0 : 1), py::ssize_t{1});
+  return strides;
 }
 
 void Frame::require_apart(const Argument& argument, const Array& array) const {

@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -79,12 +80,15 @@ class Frame {
   FlagView flags(const char* name, const Given& given);
   FlagView flags_per_column(const char* name, const Given& given, std::uint8_t& scalar);
 
-  // A result: the array that the caller gave, or a new one of NumPy's with the layout of the rewards.
-  template <typename T>
-  View2<T> output(const char* name, Given& given) {
+  // Strides, in items, of results in the layout of the rewards: the axis whose neighbours lie side by side is the same.
+  std::array<py::ssize_t, arrays::kMostAxes> result_strides() const;
+
+  // A result: the array that the caller gave, or where that is None what `run` makes of the rewards and those strides.
+  template <typename T, typename Run>
+  View2<T> output(Run& run, const char* name, Given& given) {
     const Argument argument{function_, name};
     if (given.is_none()) {
-      given = Given(make_output(py::dtype::of<T>()));
+      given = run.template made<T>(rewards_, result_strides().data());
       return view<T>(argument, given.array());
     }
     const Array& array = argument.array(given);
@@ -118,7 +122,6 @@ class Frame {
   py::ssize_t require_column(const Argument& argument, const Array& array) const;
   // Of several environments, or on a device, whose kernels could not read it.
   void refuse_scalar(const Argument& argument) const;
-  py::array make_output(const py::dtype& dtype) const;
   // An output must not share memory with what was seen before it.
   void require_apart(const Argument& argument, const Array& array) const;
 

@@ -45,8 +45,8 @@ py::tuple gae(Run&& run, const Given& rewards, const Given& values, const Given&
   with_type(array, [&](auto number) {
     using T = decltype(number);
     TransitionCall<GaeArguments<T>> call(frame, rewards, values, gamma, lambdas, options);
-    call.args.advantages = frame.output<T>("out[0]", results.first);
-    call.args.returns = frame.output<T>("out[1]", results.second);
+    call.args.advantages = frame.output<T>(run, "out[0]", results.first);
+    call.args.returns = frame.output<T>(run, "out[1]", results.second);
     run(call, frame, serial);
   });
   return results.objects();
@@ -65,7 +65,7 @@ py::object lambda_returns(Run&& run, const Given& rewards, const Given& values, 
   with_type(array, [&](auto number) {
     using T = decltype(number);
     TransitionCall<GaeArguments<T>> call(frame, rewards, values, gamma, lambdas, options);
-    call.args.returns = frame.output<T>("out", out);
+    call.args.returns = frame.output<T>(run, "out", out);
     run(call, frame, serial);
   });
   return out.object();
@@ -84,7 +84,7 @@ py::object discounted_returns(Run&& run, const Given& rewards, const Given& gamm
     using T = decltype(number);
     TransitionCall<GaeArguments<T>> call(frame, rewards, Given(), gamma, Lambdas{1.0, nullptr, {}},
                                          options);
-    call.args.advantages = frame.output<T>("out", out);
+    call.args.advantages = frame.output<T>(run, "out", out);
     run(call, frame, serial);
   });
   return out.object();
@@ -111,8 +111,8 @@ py::tuple vtrace(Run&& run, const Given& rewards, const Given& values, const Giv
     args.rho_clip = require_clip({function, "rho_clip"}, rho_clip);
     args.c_clip = require_clip({function, "c_clip"}, c_clip);
     args.pg_rho_clip = require_clip({function, "pg_rho_clip"}, pg_rho_clip);
-    args.vs = frame.output<T>("out[0]", results.first);
-    args.pg_advantages = frame.output<T>("out[1]", results.second);
+    args.vs = frame.output<T>(run, "out[0]", results.first);
+    args.pg_advantages = frame.output<T>(run, "out[1]", results.second);
     run(call, frame, serial);
   });
   return results.objects();
@@ -178,8 +178,8 @@ py::tuple token_gae(Run&& run, const Given& rewards, const Given& values, const 
     } else {
       args.one_bootstrap = static_cast<T>(argument.number(bootstrap));
     }
-    args.advantages = frame.output<T>("out[0]", results.first);
-    args.returns = frame.output<T>("out[1]", results.second);
+    args.advantages = frame.output<T>(run, "out[0]", results.first);
+    args.returns = frame.output<T>(run, "out[1]", results.second);
     run(args, frame, serial);
   });
   return results.objects();

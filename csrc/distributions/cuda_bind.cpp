@@ -1,5 +1,5 @@
 // _cuda.sample, evaluate, evaluate_backward, kl and kl_backward: as those of _core, of tensors on a device, with the results
-// given by the caller; scratch(bytes) is a tensor of device memory.
+// given by the caller.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -15,9 +15,6 @@ namespace {
 // The tensors of one call.
 class Call {
  public:
-  Call(const py::capsule& exchange_api, const py::object& scratch)
-      : tensors_(exchange_api), scratch_(scratch) {}
-
   DistributionArgument distribution(const char* function, const char* prefix,
                                     const py::tuple& parts) {
     DistributionArgument result(function, prefix, tensors_.all(parts));
@@ -38,14 +35,12 @@ class Call {
   void run(const char* function, const Distribution<T>& dist, const Distribution<T>& old,
            const Start& start) {
     if (dist.batch == 0) return;
-    // It may go once the kernels are on the stream: its library gives it to later work on that stream only.
-    const Given memory = tensors_.given(scratch_(cuda::scratch_bytes(dist, old)));
+    const Given memory = tensors_.memory(cuda::scratch_bytes(dist, old));
     require_started(function, start(address<void>(memory), tensors_.stream()));
   }
 
  private:
   DeviceTensors tensors_;
-  py::object scratch_;
 };
 
 template <typename T>
@@ -76,10 +71,10 @@ void run_sample(Call& call, const DistributionArgument& dist, const std::vector<
 }
 
 // results: (actions, logp, entropy or None)
-void sample(const py::capsule& exchange_api, const py::tuple& dist, const py::object& noise,
-            std::uint64_t seed, std::uint32_t first_id, const py::object& step, bool deterministic,
-            const py::tuple& results, const py::object& scratch) {
-  Call call(exchange_api, scratch);
+void sample(const py::tuple& dist, const py::object& noise, std::uint64_t seed,
+            std::uint32_t first_id, const py::object& step, bool deterministic,
+            const py::tuple& results) {
+  Call call;
   const DistributionArgument argument = call.distribution("sample", "", dist);
   const std::vector<Given> parts = noise.is_none() ? std::vector<Given>() : call.all(noise);
   const auto run = argument.float32 ? &run_sample<float> : &run_sample<double>;
@@ -101,9 +96,8 @@ void run_evaluate(Call& call, const DistributionArgument& dist, const Given& act
 }
 
 // results: (logp, entropy)
-void evaluate(const py::capsule& exchange_api, const py::tuple& dist, const py::object& actions,
-              const py::tuple& results, const py::object& scratch) {
-  Call call(exchange_api, scratch);
+void evaluate(const py::tuple& dist, const py::object& actions, const py::tuple& results) {
+  Call call;
   const DistributionArgument argument = call.distribution("evaluate", "", dist);
   const auto run = argument.float32 ? &run_evaluate<float> : &run_evaluate<double>;
   run(call, argument, call.given(actions), results);
@@ -121,11 +115,9 @@ void run_backward(Call& call, const char* function, BackwardCall<T> backward,
 }
 
 // results: the gradients of the parameters, the second of which may be None.
-void evaluate_backward(const py::capsule& exchange_api, const py::tuple& dist,
-                       const py::object& actions, const py::object& w_logp,
-                       const py::object& w_entropy, const py::tuple& results,
-                       const py::object& scratch) {
-  Call call(exchange_api, scratch);
+void evaluate_backward(const py::tuple& dist, const py::object& actions, const py::object& w_logp,
+                       const py::object& w_entropy, const py::tuple& results) {
+  Call call;
   const DistributionArgument d = call.distribution("evaluate", "", dist);
   const Given taken = call.given(actions);
   const Given logp = call.given(w_logp);
@@ -151,18 +143,17 @@ void run_kl(Call& call, const DistributionArgument& old, const DistributionArgum
   });
 }
 
-void kl(const py::capsule& exchange_api, const py::tuple& old, const py::tuple& dist,
-        const py::object& result, const py::object& scratch) {
-  Call call(exchange_api, scratch);
+void kl(const py::tuple& old, const py::tuple& dist, const py::object& result) {
+  Call call;
   const DistributionArgument before = call.distribution("kl", "", old);
   const DistributionArgument now = call.distribution("kl", "other.", dist);
   require_same_form(before, now);
   (now.float32 ? &run_kl<float> : &run_kl<double>)(call, before, now, result);
 }
 
-void kl_backward(const py::capsule& exchange_api, const py::tuple& old, const py::tuple& dist,
-                 const py::object& weight, const py::tuple& results, const py::object& scratch) {
-  Call call(exchange_api, scratch);
+void kl_backward(const py::tuple& old, const py::tuple& dist, const py::object& weight,
+                 const py::tuple& results) {
+  Call call;
   const DistributionArgument before = call.distribution("kl", "", old);
   const DistributionArgument now = call.distribution("kl", "other.", dist);
   const Given w = call.given(weight);
@@ -176,18 +167,14 @@ void kl_backward(const py::capsule& exchange_api, const py::tuple& old, const py
 }  // namespace
 
 void bind_cuda_distributions(py::module_& m) {
-  m.def("sample", &sample, py::arg("exchange_api"), py::arg("dist"), py::arg("noise"),
-        py::arg("seed"), py::arg("first_id"), py::arg("step"), py::arg("deterministic"),
-        py::arg("results"), py::arg("scratch"));
-  m.def("evaluate", &evaluate, py::arg("exchange_api"), py::arg("dist"), py::arg("actions"),
-        py::arg("results"), py::arg("scratch"));
-  m.def("evaluate_backward", &evaluate_backward, py::arg("exchange_api"), py::arg("dist"),
-        py::arg("actions"), py::arg("logp_gradient"), py::arg("entropy_gradient"),
-        py::arg("results"), py::arg("scratch"));
-  m.def("kl", &kl, py::arg("exchange_api"), py::arg("old"), py::arg("dist"), py::arg("result"),
-        py::arg("scratch"));
-  m.def("kl_backward", &kl_backward, py::arg("exchange_api"), py::arg("old"), py::arg("dist"),
-        py::arg("gradient"), py::arg("results"), py::arg("scratch"));
+  m.def("sample", &sample, py::arg("dist"), py::arg("noise"), py::arg("seed"), py::arg("first_id"),
+        py::arg("step"), py::arg("deterministic"), py::arg("results"));
+  m.def("evaluate", &evaluate, py::arg("dist"), py::arg("actions"), py::arg("results"));
+  m.def("evaluate_backward", &evaluate_backward, py::arg("dist"), py::arg("actions"),
+        py::arg("logp_gradient"), py::arg("entropy_gradient"), py::arg("results"));
+  m.def("kl", &kl, py::arg("old"), py::arg("dist"), py::arg("result"));
+  m.def("kl_backward", &kl_backward, py::arg("old"), py::arg("dist"), py::arg("gradient"),
+        py::arg("results"));
 }
 
 }  // namespace ppo

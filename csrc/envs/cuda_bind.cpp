@@ -109,10 +109,9 @@ py::object cuda_env(const std::string& name) {
 
 // batch: (tiles uint8, params uint8 [1 or num_envs, bytes], num_envs, autoreset, max_episode_steps); given: (actions,
 // obs, rewards, terminated, truncated, final_obs, episode_returns, episode_lengths), of which the last three may be None.
-void step_env(const py::capsule& exchange_api, const py::capsule& handle, const py::tuple& batch,
-              const py::tuple& given) {
+void step_env(const py::capsule& handle, const py::tuple& batch, const py::tuple& given) {
   const auto* table = static_cast<const CudaEnvTable*>(handle.get_pointer());
-  DeviceTensors tensors(exchange_api);
+  DeviceTensors tensors;
   const std::vector<Given> state = tensors.all(batch);
   const std::vector<Given> a = tensors.all(given);
   const Array& tiles = state[0].array();
@@ -158,8 +157,7 @@ void step_env(const py::capsule& exchange_api, const py::capsule& handle, const 
 void bind_cuda_envs(py::module_& m) {
   m.def("load_env", &load_cuda_env, py::arg("path"));
   m.def("find_env", &cuda_env, py::arg("name"));
-  m.def("step_env", &step_env, py::arg("exchange_api"), py::arg("env"), py::arg("batch"),
-        py::arg("given"));
+  m.def("step_env", &step_env, py::arg("env"), py::arg("batch"), py::arg("given"));
 }
 
 }  // namespace ppo

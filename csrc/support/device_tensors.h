@@ -1,14 +1,17 @@
-// The tensors of a call on their way to a CUDA device, and the stream that it runs on.
+// The tensors of a call on their way to a CUDA device, the memory that it needs there, and the stream that it runs on.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "support/given.h"
+#include "support/tensor_library.h"
 #include "support/tensors.h"
 
 // As DLPack numbers devices: CUDA. Tests without a GPU have the CPU in its place.
@@ -22,39 +25,30 @@ namespace py = pybind11;
 using arrays::Array;
 using arrays::Given;
 
-// The stream on which a library works now. Its device is the current one as long as this lives.
-class CurrentStream {
+// Has a device for the current one as long as this lives.
+class DeviceGuard {
  public:
-  CurrentStream(const tensors::dlpack::ExchangeApi& api, int device) {
-    void* stream = nullptr;
-    if (api.current_stream(PPO_DEVICE_TYPE, device, &stream) != 0) throw py::error_already_set();
-    stream_ = static_cast<cudaStream_t>(stream);
+  explicit DeviceGuard(int device) {
     int current = device;
     if (cudaGetDevice(&current) == cudaSuccess && current != device) {
       before_ = current;
       cudaSetDevice(device);  // what is wrong with it, the launch will say
     }
   }
-  ~CurrentStream() {
+  ~DeviceGuard() {
     // Whether that could be done is nothing that a later launch should be told.
     if (before_ >= 0 && cudaSetDevice(before_) != cudaSuccess) cudaGetLastError();
   }
-  CurrentStream(const CurrentStream&) = delete;
-  CurrentStream& operator=(const CurrentStream&) = delete;
-
-  operator cudaStream_t() const { return stream_; }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
-  cudaStream_t stream_ = nullptr;
   int before_ = -1;
 };
 
-// The tensors of a call, all of them on one device.
+// The tensors of a call, all of them on one device, which is the current one from the first of them on.
 class DeviceTensors {
  public:
-  explicit DeviceTensors(const py::capsule& exchange_api)
-      : api_(tensors::exchange_api(exchange_api)) {}
-
   // Numbers, strings, None and tuples stay what they are.
   Given given(const py::handle& object) {
     const bool is_tensor = Py_TYPE(object.ptr()) == type_;  // the shortest way, most often
@@ -71,12 +65,10 @@ class DeviceTensors {
   }
 
   Array array(const py::handle& object) {
-    const tensors::dlpack::Tensor tensor = tensors::tensor_of(api_, object);
+    const tensors::dlpack::Tensor tensor = tensors::tensor_of(library_.api(), object);
     if (tensor.device_type != PPO_DEVICE_TYPE) throw py::type_error("a tensor is not on the GPU");
-    if (device_ >= 0 && tensor.device_id != device_) {
-      throw py::type_error("tensors are on several devices");
-    }
-    device_ = tensor.device_id;
+    if (!guard_) guard_.emplace(device_ = tensor.device_id);
+    if (tensor.device_id != device_) throw py::type_error("tensors are on several devices");
     type_ = Py_TYPE(object.ptr());
     const char kind = kind_of(tensor);
     const void* data = static_cast<const char*>(tensor.data) + tensor.byte_offset;
@@ -84,8 +76,28 @@ class DeviceTensors {
                  tensor.strides);
   }
 
-  // To start kernels on, in the expression that asks for it.
-  CurrentStream stream() const { return CurrentStream(api_, device_); }
+  // A new tensor; see TensorLibrary::form.
+  Given made(const py::tuple& form) { return array(library_.empty(form)); }
+
+  // Scratch memory, None for no bytes. It may go once the kernels are on the stream: its library gives it to later work
+  // on that stream only.
+  Given memory(std::ptrdiff_t bytes) {
+    if (bytes == 0) return {};
+    const py::ssize_t shape = bytes;
+    const py::ssize_t stride = 1;
+    return made(library_.form<std::uint8_t>(1, &shape, &stride));
+  }
+
+  const TensorLibrary& library() const { return library_; }
+
+  // The one on which the library works now.
+  cudaStream_t stream() const {
+    void* stream = nullptr;
+    if (library_.api().current_stream(PPO_DEVICE_TYPE, device_, &stream) != 0) {
+      throw py::error_already_set();
+    }
+    return static_cast<cudaStream_t>(stream);
+  }
 
  private:
   // As NumPy names it; none for what NumPy does not have, such as bfloat16.
@@ -99,8 +111,9 @@ class DeviceTensors {
     return '\0';
   }
 
-  const tensors::dlpack::ExchangeApi& api_;
+  const TensorLibrary& library_ = tensor_library();
   std::int32_t device_ = -1;
+  std::optional<DeviceGuard> guard_;
   const PyTypeObject* type_ = nullptr;  // of the last tensor
 };
 

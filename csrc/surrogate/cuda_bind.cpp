@@ -56,7 +56,7 @@ py::tuple split_settings(const char* function, const std::vector<Given>& setting
 template <typename T>
 void run(const LossArguments& from, const LossPolicy& policy,
          const DeviceCoefficients& coefficients, const std::vector<Given>& outputs,
-         DeviceTensors& tensors, const py::object& new_scratch) {
+         DeviceTensors& tensors) {
   LossCall<T> call = read_call<T>(from, policy);
   T* loss = address<T>(outputs[0]);
   call.stats = address<double>(outputs[1]);
@@ -68,32 +68,30 @@ void run(const LossArguments& from, const LossPolicy& policy,
   take(policy.dist && policy.dist->has_second(), call.policy.second_gradient);
   take(call.values.data != nullptr, call.values_gradient);
   take(call.kl.data != nullptr, call.kl_gradient);
-  // It may go once the kernels are on the stream: its library gives it to later work on that stream only.
-  const Given scratch = tensors.given(new_scratch(cuda::scratch_bytes(call)));
+  const Given scratch = tensors.memory(cuda::scratch_bytes(call));
   call.scratch = address<void>(scratch);
   require_started(from.function, cuda::start(call, coefficients, loss, tensors.stream()));
 }
 
 // As _core.loss, of tensors; coefficients may be float64 tensors, too.
-void loss(const py::capsule& exchange_api, const char* function, const py::tuple& form,
-          const py::tuple& given, const py::tuple& settings, const py::tuple& outputs,
-          const py::object& scratch) {
+void loss(const char* function, const py::tuple& form, const py::tuple& given,
+          const py::tuple& settings, const py::tuple& outputs) {
   require_loss_sizes(form, given, settings);
-  DeviceTensors tensors(exchange_api);
+  DeviceTensors tensors;
   DeviceCoefficients coefficients;
   const py::tuple plain = split_settings(function, tensors.all(settings), coefficients);
   const LossArguments from(function, tensors.all(given), plain);
   const LossPolicy policy(from, form);
   if (policy.dist) require_few_components(*policy.dist);
   (policy.float32 ? &run<float> : &run<double>)(from, policy, coefficients, tensors.all(outputs),
-                                                tensors, scratch);
+                                                tensors);
 }
 
 }  // namespace
 
 void bind_cuda_surrogate(py::module_& m) {
-  m.def("loss", &loss, py::arg("exchange_api"), py::arg("function"), py::arg("form"),
-        py::arg("given"), py::arg("settings"), py::arg("outputs"), py::arg("scratch"));
+  m.def("loss", &loss, py::arg("function"), py::arg("form"), py::arg("given"), py::arg("settings"),
+        py::arg("outputs"));
 }
 
 }  // namespace ppo

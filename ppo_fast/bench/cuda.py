@@ -294,6 +294,19 @@ def _rollout(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
     data = _data("gae", shape, device, time_axis, **_FACTORS)
     rewards, values = data.arrays
     terminated, last_values = data.keywords["terminated"], data.keywords["last_values"]
+    gamma, gae_lambda = _FACTORS["gamma"], _FACTORS["gae_lambda"]
+
+    # As users write it: data(), which unpacks a dictionary, takes a twentieth longer on the host.
+    def call() -> Any:
+        return advantage.gae(
+            rewards,
+            values,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            last_values=last_values,
+            terminated=terminated,
+            time_axis=time_axis,
+        )
 
     def loop() -> Any:
         advantages = torch.empty_like(rewards)
@@ -308,7 +321,7 @@ def _rollout(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
 
     few_steps = time_axis == 0 and shape[0] <= 128
     entry = _entry("gae", shape, time_axis, _GAE_BYTES, data)
-    return replace(entry, other=loop if few_steps else None)
+    return replace(entry, call=call, other=loop if few_steps else None)
 
 
 def _tokens(shape: tuple[int, int], device: str) -> Entry:

@@ -231,12 +231,7 @@ class CudaVectorEnv(NativeVectorEnv):
             if given is not None and given.device != self.device:
                 raise ValueError(f"step: {name} must be on {self.device}, got {given.device}")
         batch = (self._tiles, self._params, self.num_envs, self._mode, self._limit)
-        self._kernels.step_env(
-            self._torch.Tensor.__dlpack_c_exchange_api__,
-            self._env,
-            batch,
-            (actions, *outputs),
-        )
+        self._kernels.step_env(self._env, batch, (actions, *outputs))
 
     def _try_a_reset(self) -> None:
         """On the CPU's copy, which is as before then; raises what the environment throws."""

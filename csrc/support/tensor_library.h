@@ -1,0 +1,104 @@
+// The library whose tensors kernels on a device take, torch: what every call asks of it, looked up once.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <type_traits>
+
+#include "support/tensors.h"
+
+namespace ppo {
+
+namespace py = pybind11;
+
+// An attribute of a type, by the function in C that it has for it if it has one: that takes a fifth of the way by its name.
+class Getter {
+ public:
+  Getter(const py::type& type, const char* name) : name_(name), descriptor_(type.attr(name)) {
+    if (Py_TYPE(descriptor_.ptr()) != &PyGetSetDescr_Type) return;
+    get_ = reinterpret_cast<PyGetSetDescrObject*>(descriptor_.ptr())->d_getset;
+  }
+
+  // Of an instance of the type.
+  py::object operator()(const py::handle& object) const {
+    PyObject* const value = get_ == nullptr ? PyObject_GetAttr(object.ptr(), name_.ptr())
+                                            : get_->get(object.ptr(), get_->closure);
+    if (value == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(value);
+  }
+
+ private:
+  py::str name_;
+  py::object descriptor_;
+  const PyGetSetDef* get_ = nullptr;
+};
+
+class TensorLibrary {
+ public:
+  // empty(shape, strides, dtype) makes a tensor on the current device; dtypes are float32, float64 and uint8.
+  TensorLibrary(const py::type& tensor, const py::object& empty, const py::tuple& dtypes)
+      : exchange_api_(tensor.attr("__dlpack_c_exchange_api__")),
+        api_(tensors::exchange_api(exchange_api_)),
+        requires_grad_(tensor, "requires_grad"),
+        empty_(empty),
+        float32_(dtypes[0]),
+        float64_(dtypes[1]),
+        uint8_(dtypes[2]) {}
+
+  const tensors::dlpack::ExchangeApi& api() const { return api_; }
+  bool requires_grad(const py::handle& tensor) const {
+    return requires_grad_(tensor).ptr() != Py_False;
+  }
+
+  // What tells `empty` of tensors of T; strides in items.
+  template <typename T>
+  py::tuple form(py::ssize_t ndim, const py::ssize_t* shape, const py::ssize_t* strides) const {
+    return stolen(PyTuple_Pack(3, tuple_of(ndim, shape).ptr(), tuple_of(ndim, strides).ptr(),
+                               dtype_of<T>().ptr()));
+  }
+  // A tensor whose elements are anything.
+  py::object empty(const py::tuple& form) const {
+    return stolen(PyObject_Call(empty_.ptr(), form.ptr(), nullptr));
+  }
+
+ private:
+  template <typename T>
+  const py::object& dtype_of() const {
+    static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> ||
+                  std::is_same_v<T, std::uint8_t>);
+    return std::is_same_v<T, float> ? float32_ : std::is_same_v<T, double> ? float64_ : uint8_;
+  }
+  static py::object stolen(PyObject* object) {
+    if (object == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(object);
+  }
+  static py::tuple tuple_of(py::ssize_t size, const py::ssize_t* numbers) {
+    py::tuple result(size);
+    for (py::ssize_t k = 0; k < size; ++k) {
+      PyTuple_SET_ITEM(result.ptr(), k, PyLong_FromSsize_t(numbers[k]));
+    }
+    return result;
+  }
+
+  py::capsule exchange_api_;
+  const tensors::dlpack::ExchangeApi& api_;
+  Getter requires_grad_;
+  py::object empty_;
+  py::object float32_;
+  py::object float64_;
+  py::object uint8_;
+};
+
+// What use_tensors set. It is never freed: nothing says when the last call is over.
+inline TensorLibrary*& tensor_library_place() {
+  static TensorLibrary* library = nullptr;
+  return library;
+}
+inline const TensorLibrary& tensor_library() {
+  if (tensor_library_place() == nullptr) throw std::logic_error("use_tensors was not called");
+  return *tensor_library_place();
+}
+
+}  // namespace ppo
