@@ -24,8 +24,7 @@ def loss(
     form: tuple[Any, ...],
     given: tuple[Any, ...],
     settings: tuple[Any, ...],
-    outputs: tuple[Any, ...],
-) -> None: ...
+) -> list[Any]: ...
 def sample(
     dist: tuple[Any, ...],
     noise: tuple[Any, ...] | None,

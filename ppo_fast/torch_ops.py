@@ -19,7 +19,7 @@ from torch import Tensor, from_numpy, is_grad_enabled
 from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
-from ppo_fast import _core, cuda, cuda_distributions, cuda_surrogate
+from ppo_fast import _core, cuda, cuda_distributions
 from ppo_fast.distributions.base import Parameters
 from ppo_fast.surrogate import GIVEN, LOSS_ARRAYS, LOSS_SETTINGS
 from ppo_fast.torch_memory import require_memory
@@ -99,9 +99,16 @@ def _eager_loss(
 def _run_loss(
     function: str, form: tuple[Any, ...], tensors: tuple[Any, ...], settings: tuple[Any, ...]
 ) -> list[Tensor]:
-    """The loss, its statistics, and the gradients of those tensors that have one."""
+    """The loss, its statistics, and the gradients of those tensors that have one.
+
+    On a CUDA device coefficients may be float64 tensors of one number, which are read when the
+    kernels run: a captured graph sees what they hold then. What the CPU refuses by value makes NaN
+    of the loss there.
+    """
     if cuda.holds(tensors[0]):
-        return cuda_surrogate.loss(function, form, tensors, settings, tensors[:_WITH_GRADIENT])
+        kernels = cuda.kernels(f"{function}: tensors on a CUDA device")
+        results: list[Tensor] = kernels.loss(function, form, tensors, settings)
+        return results
     return _tensors(_core.loss(function, form, _arrays(tensors), settings))
 
 

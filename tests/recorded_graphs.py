@@ -103,11 +103,11 @@ class _RecordingModule:
         function = getattr(self._module, name)
 
         def call(*args):
-            # Its scratch memory is allocated by torch, which is none of the operators here.
+            # What it allocates by torch is no operator here.
             with torch.utils._python_dispatch._disable_current_modes():
                 result = function(*args)
             for calls in self._recorders:
-                calls.append((function, args, {}, None))
+                calls.append((function, args, {}, result))
             return result
 
         return call if callable(function) else function
@@ -119,7 +119,7 @@ def recorded(monkeypatch):
     captured = []
     module = ppo_fast.cuda.kernels("a test")
     wrapped = _RecordingModule(module, recorders)
-    monkeypatch.setattr(ppo_fast.cuda, "kernels", lambda what: wrapped)
+    monkeypatch.setattr(ppo_fast.cuda, "usable", lambda: (wrapped, ""))
     monkeypatch.setattr("ppo_fast.cuda_graphs.captures", lambda place: True)
     monkeypatch.setattr(Graphs, "_run_once", lambda self, function: function())
 

@@ -157,7 +157,7 @@ def test_without_a_gpu():
 
 @needs_nvcc
 def test_nvcc_takes_a_header_beside_emulated_kernels(emulated, monkeypatch):
-    monkeypatch.setattr(ppo_fast.cuda, "kernels", lambda what: emulated)
+    monkeypatch.setattr(ppo_fast.cuda, "usable", lambda: (emulated, ""))
     monkeypatch.setattr(ppo_fast.cuda, "place", lambda name: torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert build(ROOT / "examples" / "snake.h", device="cuda").device == "cuda"
@@ -167,7 +167,7 @@ def test_nvcc_takes_a_header_beside_emulated_kernels(emulated, monkeypatch):
 
 @needs_nvcc
 def test_functions_without_a_mark_beside_emulated_kernels(emulated, monkeypatch, tmp_path):
-    monkeypatch.setattr(ppo_fast.cuda, "kernels", lambda what: emulated)
+    monkeypatch.setattr(ppo_fast.cuda, "usable", lambda: (emulated, ""))
     monkeypatch.setattr(ppo_fast.cuda, "place", lambda name: torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     text = (ROOT / "examples" / "snake.h").read_text()

@@ -491,8 +491,8 @@ def test_tensors_on_a_gpu_stay_there(name, device, on_cpu, monkeypatch):
         names = inspect.signature(function).parameters
         arguments = dict(zip(names, arguments, strict=True))
     expected = on_cpu(lambda: function(**arguments))
-    used, kernels = [], ppo_fast.cuda.kernels
-    monkeypatch.setattr(ppo_fast.cuda, "kernels", lambda what: used.append(what) or kernels(what))
+    used, usable = [], ppo_fast.cuda.usable
+    monkeypatch.setattr(ppo_fast.cuda, "usable", lambda: used.append(name) or usable())
     results = function(**{key: copied_to(device, x) for key, x in arguments.items()})
     assert used
     for ours, other in zip(*map(as_tuple, (results, expected)), strict=True):

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -76,16 +77,25 @@ class DeviceTensors {
                  tensor.strides);
   }
 
-  // A new tensor; see TensorLibrary::form.
+  // New tensors: of a form that the library has, and in the order of C.
   Given made(const py::tuple& form) { return array(library_.empty(form)); }
+  template <typename T>
+  Given made(const std::vector<py::ssize_t>& shape) {
+    std::vector<py::ssize_t> strides(shape.size());
+    py::ssize_t stride = 1;
+    for (std::size_t k = shape.size(); k-- > 0;) {
+      strides[k] = stride;
+      stride *= std::max(shape[k], py::ssize_t{1});
+    }
+    return made(
+        library_.form<T>(static_cast<py::ssize_t>(shape.size()), shape.data(), strides.data()));
+  }
 
   // Scratch memory, None for no bytes. It may go once the kernels are on the stream: its library gives it to later work
   // on that stream only.
   Given memory(std::ptrdiff_t bytes) {
     if (bytes == 0) return {};
-    const py::ssize_t shape = bytes;
-    const py::ssize_t stride = 1;
-    return made(library_.form<std::uint8_t>(1, &shape, &stride));
+    return made<std::uint8_t>({static_cast<py::ssize_t>(bytes)});
   }
 
   const TensorLibrary& library() const { return library_; }

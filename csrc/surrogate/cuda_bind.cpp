@@ -1,5 +1,7 @@
 // _cuda.loss: the losses for tensors on a device.
 #include <string>
+#include <type_traits>
+#include <vector>
 
 #include "bind.h"
 #include "distributions/cuda_arguments.h"
@@ -51,47 +53,49 @@ py::tuple split_settings(const char* function, const std::vector<Given>& setting
   return plain;
 }
 
-// outputs: the loss [], the stats float64 [kNumLossStats], and gradients like those of the first four arrays that are
-// given, all of them contiguous.
 template <typename T>
-void run(const LossArguments& from, const LossPolicy& policy,
-         const DeviceCoefficients& coefficients, const std::vector<Given>& outputs,
-         DeviceTensors& tensors) {
+py::list run(const LossArguments& from, const LossPolicy& policy,
+             const DeviceCoefficients& coefficients, DeviceTensors& tensors) {
   LossCall<T> call = read_call<T>(from, policy);
-  T* loss = address<T>(outputs[0]);
-  call.stats = address<double>(outputs[1]);
-  std::size_t next = 2;
-  const auto take = [&](bool given, T*& gradient) {
-    if (given) gradient = address<T>(outputs[next++]);
+  py::list results;
+  const auto output = [&](const std::vector<py::ssize_t>& shape, auto*& data) {
+    using Item = std::remove_reference_t<decltype(*data)>;
+    const Given tensor = tensors.made<Item>(shape);
+    data = address<Item>(tensor);
+    results.append(tensor.object());
   };
-  take(true, call.policy.first_gradient);
-  take(policy.dist && policy.dist->has_second(), call.policy.second_gradient);
-  take(call.values.data != nullptr, call.values_gradient);
-  take(call.kl.data != nullptr, call.kl_gradient);
+  T* loss = nullptr;
+  output({}, loss);
+  output({static_cast<py::ssize_t>(kNumLossStats)}, call.stats);
+  output(policy.first.shape(), call.policy.first_gradient);
+  if (policy.dist && policy.dist->has_second()) {
+    output(from.log_std.array().shape(), call.policy.second_gradient);
+  }
+  if (!from.values.is_none()) output({call.batch}, call.values_gradient);
+  if (!from.kl.is_none()) output({call.batch}, call.kl_gradient);
   const Given scratch = tensors.memory(cuda::scratch_bytes(call));
   call.scratch = address<void>(scratch);
   require_started(from.function, cuda::start(call, coefficients, loss, tensors.stream()));
+  return results;
 }
 
 // As _core.loss, of tensors; coefficients may be float64 tensors, too.
-void loss(const char* function, const py::tuple& form, const py::tuple& given,
-          const py::tuple& settings, const py::tuple& outputs) {
+py::list loss(const char* function, const py::tuple& form, const py::tuple& given,
+              const py::tuple& settings) {
   require_loss_sizes(form, given, settings);
   DeviceTensors tensors;
   DeviceCoefficients coefficients;
-  const py::tuple plain = split_settings(function, tensors.all(settings), coefficients);
-  const LossArguments from(function, tensors.all(given), plain);
+  const LossArguments from(function, tensors.all(given),
+                           split_settings(function, tensors.all(settings), coefficients));
   const LossPolicy policy(from, form);
   if (policy.dist) require_few_components(*policy.dist);
-  (policy.float32 ? &run<float> : &run<double>)(from, policy, coefficients, tensors.all(outputs),
-                                                tensors);
+  return (policy.float32 ? &run<float> : &run<double>)(from, policy, coefficients, tensors);
 }
 
 }  // namespace
 
 void bind_cuda_surrogate(py::module_& m) {
-  m.def("loss", &loss, py::arg("function"), py::arg("form"), py::arg("given"), py::arg("settings"),
-        py::arg("outputs"));
+  m.def("loss", &loss, py::arg("function"), py::arg("form"), py::arg("given"), py::arg("settings"));
 }
 
 }  // namespace ppo
