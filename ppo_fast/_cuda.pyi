@@ -9,7 +9,8 @@ architectures: str
 def devices() -> tuple[int, str]: ...
 def use_tensors(
     tensor: type,
-    empty: Callable[[tuple[int, ...], tuple[int, ...], Any], Any],
+    empty: Callable[[tuple[int, ...], tuple[int, ...], Any, int], Any],
+    empty_here: Callable[[tuple[int, ...], tuple[int, ...], Any], Any] | None,
     dtypes: tuple[Any, ...],
 ) -> None: ...
 def advantage(

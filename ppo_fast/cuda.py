@@ -1,6 +1,6 @@
 """The kernels for CUDA devices: whether this build and this machine have them, and why not."""
 
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypedDict
 
 
@@ -53,26 +53,17 @@ def usable() -> tuple[Any, str]:
     return extension, ""
 
 
-def use_torch(extension: Any, device: str) -> None:
-    """Tell the extension of torch's tensors, before the first call."""
+def use_torch(extension: Any, kind: str) -> None:
+    """Tell the extension of torch's tensors on a kind of device, before the first call."""
     import torch
+
+    def empty(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, device: int) -> Any:
+        return torch.empty_strided(shape, strides, dtype=dtype, device=torch.device(kind, device))
 
     # Torch's own shortcut for compiled code: two thirds of the instructions of empty_like.
-    empty = getattr(torch._C._dynamo.guards, f"_empty_strided_{device}", None)
-    extension.use_tensors(
-        torch.Tensor,
-        empty or partial(_empty_strided, device),
-        (torch.float32, torch.float64, torch.uint8),
-    )
-
-
-def _empty_strided(
-    device: str, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any
-) -> Any:
-    """A tensor on the current device of that type."""
-    import torch
-
-    return torch.empty_strided(shape, strides, dtype=dtype, device=device)
+    empty_here = getattr(torch._C._dynamo.guards, f"_empty_strided_{kind}", None)
+    dtypes = (torch.float32, torch.float64, torch.uint8)
+    extension.use_tensors(torch.Tensor, empty, empty_here, dtypes)
 
 
 def kernels(what: str) -> Any:

@@ -20,15 +20,17 @@ py::tuple devices() {
   return py::make_tuple(0, cudaGetErrorString(error));
 }
 
-void use_tensors(const py::type& tensor, const py::object& empty, const py::tuple& dtypes) {
-  tensor_library_place() = new TensorLibrary(tensor, empty, dtypes);
+void use_tensors(const py::type& tensor, const py::object& empty, const py::object& empty_here,
+                 const py::tuple& dtypes) {
+  tensor_library_place() = new TensorLibrary(tensor, empty, empty_here, dtypes);
 }
 
 }  // namespace
 
 void bind_cuda_support(py::module_& m) {
   m.def("devices", &devices);
-  m.def("use_tensors", &use_tensors, py::arg("tensor"), py::arg("empty"), py::arg("dtypes"));
+  m.def("use_tensors", &use_tensors, py::arg("tensor"), py::arg("empty"), py::arg("empty_here"),
+        py::arg("dtypes"));
   m.attr("toolkit") =
       std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
   m.attr("architectures") = PPO_CUDA_ARCHITECTURES;

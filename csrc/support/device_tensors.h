@@ -40,6 +40,7 @@ class DeviceGuard {
     // Whether that could be done is nothing that a later launch should be told.
     if (before_ >= 0 && cudaSetDevice(before_) != cudaSuccess) cudaGetLastError();
   }
+  bool was_current() const { return before_ < 0; }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
@@ -78,7 +79,9 @@ class DeviceTensors {
   }
 
   // New tensors: of a form that the library has, and in the order of C.
-  Given made(const py::tuple& form) { return array(library_.empty(form)); }
+  Given made(const py::tuple& form) {
+    return array(library_.empty(form, device_, guard_->was_current()));
+  }
   template <typename T>
   Given made(const std::vector<py::ssize_t>& shape) {
     std::vector<py::ssize_t> strides(shape.size());

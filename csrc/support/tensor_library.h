@@ -37,12 +37,15 @@ class Getter {
 
 class TensorLibrary {
  public:
-  // empty(shape, strides, dtype) makes a tensor on the current device; dtypes are float32, float64 and uint8.
-  TensorLibrary(const py::type& tensor, const py::object& empty, const py::tuple& dtypes)
+  // empty(shape, strides, dtype, device) makes a tensor; empty_here(shape, strides, dtype) one on the current device, or is
+  // None. dtypes are float32, float64 and uint8.
+  TensorLibrary(const py::type& tensor, const py::object& empty, const py::object& empty_here,
+                const py::tuple& dtypes)
       : exchange_api_(tensor.attr("__dlpack_c_exchange_api__")),
         api_(tensors::exchange_api(exchange_api_)),
         requires_grad_(tensor, "requires_grad"),
         empty_(empty),
+        empty_here_(empty_here),
         float32_(dtypes[0]),
         float64_(dtypes[1]),
         uint8_(dtypes[2]) {}
@@ -52,15 +55,18 @@ class TensorLibrary {
     return requires_grad_(tensor).ptr() != Py_False;
   }
 
-  // What tells `empty` of tensors of T; strides in items.
+  // What tells of tensors of T; strides in items.
   template <typename T>
   py::tuple form(py::ssize_t ndim, const py::ssize_t* shape, const py::ssize_t* strides) const {
     return stolen(PyTuple_Pack(3, tuple_of(ndim, shape).ptr(), tuple_of(ndim, strides).ptr(),
                                dtype_of<T>().ptr()));
   }
-  // A tensor whose elements are anything.
-  py::object empty(const py::tuple& form) const {
-    return stolen(PyObject_Call(empty_.ptr(), form.ptr(), nullptr));
+  // A tensor whose elements are anything, on a device, which may be the current one.
+  py::object empty(const py::tuple& form, int device, bool here) const {
+    if (here && !empty_here_.is_none()) {
+      return stolen(PyObject_Call(empty_here_.ptr(), form.ptr(), nullptr));
+    }
+    return empty_(form[0], form[1], form[2], device);
   }
 
  private:
@@ -86,6 +92,7 @@ class TensorLibrary {
   const tensors::dlpack::ExchangeApi& api_;
   Getter requires_grad_;
   py::object empty_;
+  py::object empty_here_;
   py::object float32_;
   py::object float64_;
   py::object uint8_;
