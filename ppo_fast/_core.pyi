@@ -119,10 +119,10 @@ def sample(
     first_id: int,
     step: int,
     deterministic: bool,
-    actions: NDArray[Any],
-    logp: NDArray[Any],
+    actions: NDArray[Any] | None,
+    logp: NDArray[Any] | None,
     entropy: NDArray[Any] | None,
-) -> None: ...
+) -> tuple[Any, Any, Any]: ...
 def evaluate(dist: tuple[Any, ...], actions: Any) -> tuple[NDArray[Any], NDArray[Any]]: ...
 def evaluate_backward(
     dist: tuple[Any, ...], actions: Any, logp_gradient: Any, entropy_gradient: Any

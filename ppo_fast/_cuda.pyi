@@ -33,28 +33,13 @@ def sample(
     first_id: int,
     step: Any,
     deterministic: bool,
-    results: tuple[Any, ...],
-) -> None: ...
-def evaluate(
-    dist: tuple[Any, ...],
     actions: Any,
-    results: tuple[Any, ...],
-) -> None: ...
+    logp: Any,
+    entropy: Any,
+) -> tuple[Any, Any, Any]: ...
+def evaluate(dist: tuple[Any, ...], actions: Any) -> tuple[Any, Any]: ...
 def evaluate_backward(
-    dist: tuple[Any, ...],
-    actions: Any,
-    logp_gradient: Any,
-    entropy_gradient: Any,
-    results: tuple[Any, ...],
-) -> None: ...
-def kl(
-    old: tuple[Any, ...],
-    dist: tuple[Any, ...],
-    result: Any,
-) -> None: ...
-def kl_backward(
-    old: tuple[Any, ...],
-    dist: tuple[Any, ...],
-    gradient: Any,
-    results: tuple[Any, ...],
-) -> None: ...
+    dist: tuple[Any, ...], actions: Any, logp_gradient: Any, entropy_gradient: Any
+) -> tuple[Any, Any]: ...
+def kl(old: tuple[Any, ...], dist: tuple[Any, ...]) -> Any: ...
+def kl_backward(old: tuple[Any, ...], dist: tuple[Any, ...], gradient: Any) -> tuple[Any, Any]: ...

@@ -19,7 +19,7 @@ from torch import Tensor, from_numpy, is_grad_enabled
 from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
-from ppo_fast import _core, cuda, cuda_distributions
+from ppo_fast import _core, cuda
 from ppo_fast.distributions.base import Parameters
 from ppo_fast.surrogate import GIVEN, LOSS_ARRAYS, LOSS_SETTINGS
 from ppo_fast.torch_memory import require_memory
@@ -175,9 +175,18 @@ def _only_once(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _scaled_once: Callable[..., tuple[Tensor | None, ...]] = _only_once(_scaled)
-# `apply` without the wrapper that serves functorch's transforms: their tensors have no memory that
-# could have been read up to here.
-_attach: Any = super(torch.autograd.Function, _Attach).apply
+
+
+def _apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """`apply` without the wrapper that serves functorch's transforms.
+
+    Their tensors have no memory that could be read, and are refused.
+    """
+    apply: Callable[..., Any] = super(torch.autograd.Function, function).apply  # type: ignore[misc]
+    return apply
+
+
+_attach = _apply_of(_Attach)
 
 
 class _Loss(torch.autograd.Function):
@@ -235,11 +244,28 @@ def evaluate(dist: Parameters, actions: Any) -> tuple[Tensor, Tensor]:
         actions = from_numpy(actions)
     tensors = (first, second, mask, actions)
     names = (_NAMES[family], "log_std", "dist.mask", "actions")
+    result: tuple[Tensor, Tensor]
+    if _is_eager(tensors):
+        result = _eagerly("evaluate", names, tensors, _apply_evaluate, (family, nvec))
+        return result
     _require_tensors("evaluate", names, tensors)
     _require_integers("evaluate", nvec)
-    function = _EagerEvaluate if _is_eager(tensors) else _Evaluate
-    result: tuple[Tensor, Tensor] = function.apply(*tensors, family, nvec)  # type: ignore[no-untyped-call]
+    result = _Evaluate.apply(*tensors, family, nvec)  # type: ignore[no-untyped-call]
     return result
+
+
+def _eagerly(
+    function: str,
+    names: tuple[str, ...],
+    tensors: tuple[Any, ...],
+    apply: Callable[..., Any],
+    form: tuple[Any, ...],
+) -> Any:
+    try:
+        return apply(*tensors, *form)
+    except (TypeError, RuntimeError):
+        _require_tensors(function, names, tensors)
+        raise
 
 
 def _evaluate_backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
@@ -266,25 +292,34 @@ class _EagerEvaluate(_Evaluate):
     backward: Any = staticmethod(_only_once(_evaluate_backward))
 
 
+_apply_evaluate = _apply_of(_EagerEvaluate)
+
+
 def _evaluate_kernel(*arguments: Any) -> tuple[Tensor, ...]:
     first, second, mask, actions, family, nvec = arguments
+    results: tuple[Any, ...]
     if cuda.holds(first):
-        dist = Parameters(family, first, second, mask, nvec)
-        return cuda_distributions.evaluate(dist, actions)
+        dist = (family, first, second, mask, nvec)
+        results = _gpu("evaluate").evaluate(dist, actions)
+        return results
     first, second, mask, actions = _arrays(arguments[:4])
-    logp, entropy = _core.evaluate((family, first, second, mask, nvec), actions)
-    return from_numpy(logp), from_numpy(entropy)
+    results = _core.evaluate((family, first, second, mask, nvec), actions)
+    return tuple(map(from_numpy, results))
 
 
 def _evaluate_backward_kernel(*arguments: Any) -> tuple[Tensor, ...]:
     first, second, mask, *rest = arguments[:6]
     family, nvec = arguments[6:]
     if cuda.holds(first):
-        dist = Parameters(family, first, second, mask, nvec)
-        return _without_none(first, cuda_distributions.evaluate_backward(dist, *rest))
+        dist = (family, first, second, mask, nvec)
+        return _without_none(first, _gpu("evaluate").evaluate_backward(dist, *rest))
     first, second, mask, *rest = _arrays(arguments[:6])
     gradients = _core.evaluate_backward((family, first, second, mask, nvec), *rest)
     return tuple(_or_empty(arguments[0], x) for x in gradients)
+
+
+def _gpu(function: str) -> Any:
+    return cuda.kernels(f"{function}: parameters on a CUDA device")
 
 
 def kl(old: Parameters, new: Parameters) -> Tensor:
@@ -292,12 +327,16 @@ def kl(old: Parameters, new: Parameters) -> Tensor:
     tensors = (new.first, new.second, new.mask, old.first, old.second, old.mask)
     name = _NAMES[new.family]
     names = (f"other.{name}", "other.log_std", "other.mask", name, "log_std", "dist.mask")
+    form = (new.family, new.nvec, old.nvec)
+    result: Tensor
+    if _is_eager(tensors):
+        result = _eagerly("kl", names, tensors, _apply_kl, form)
+        return result
     _require_tensors("kl", names, tensors)
     _require_integers("kl", new.nvec)
     if is_compiling():
         tensors = _distinct(tensors)
-    function = _EagerKl if _is_eager(tensors) else _Kl
-    result: Tensor = function.apply(*tensors, new.family, new.nvec, old.nvec)  # type: ignore[no-untyped-call]
+    result = _Kl.apply(*tensors, *form)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -324,14 +363,17 @@ class _EagerKl(_Kl):
     backward: Any = staticmethod(_only_once(_kl_backward))
 
 
+_apply_kl = _apply_of(_EagerKl)
+
+
 def _kl_kernel(*arguments: Any) -> Tensor:
     tensors = arguments[:6]
     family, nvec, old_nvec = arguments[6:]
     on_gpu = cuda.holds(tensors[0])
     first, second, mask, *old = tensors if on_gpu else _arrays(tensors)
-    before = Parameters(family, old[0], old[1], old[2], old_nvec)
-    now = Parameters(family, first, second, mask, nvec)
-    return cuda_distributions.kl(before, now) if on_gpu else from_numpy(_core.kl(before, now))
+    before, now = (family, *old, old_nvec), (family, first, second, mask, nvec)
+    result: Tensor = _gpu("kl").kl(before, now) if on_gpu else from_numpy(_core.kl(before, now))
+    return result
 
 
 def _kl_backward_kernel(*arguments: Any) -> tuple[Tensor, ...]:
@@ -339,10 +381,9 @@ def _kl_backward_kernel(*arguments: Any) -> tuple[Tensor, ...]:
     family, nvec, old_nvec = arguments[7:]
     on_gpu = cuda.holds(tensors[0])
     first, second, mask, *old, gradient = tensors if on_gpu else _arrays(tensors)
-    before = Parameters(family, old[0], old[1], old[2], old_nvec)
-    now = Parameters(family, first, second, mask, nvec)
+    before, now = (family, *old, old_nvec), (family, first, second, mask, nvec)
     if on_gpu:
-        return _without_none(first, cuda_distributions.kl_backward(before, now, gradient))
+        return _without_none(first, _gpu("kl").kl_backward(before, now, gradient))
     gradients = _core.kl_backward(before, now, gradient)
     return tuple(_or_empty(arguments[0], x) for x in gradients)
 

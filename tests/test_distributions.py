@@ -178,6 +178,14 @@ def test_sample_into():
     assert np.isnan(logp[:, [0, 2]]).all()
 
 
+def test_sample_into_nothing():
+    dist = Categorical(random_logits(7, 3, 4))
+    with pytest.raises(TypeError, match="sample: actions is missing, got None"):
+        dist.sample_into(None, np.zeros(3, np.float32), seed=1, step=2)
+    with pytest.raises(TypeError, match="sample: logp is missing, got None"):
+        dist.sample_into(np.zeros(3, int), None, seed=1, step=2)
+
+
 def test_strides_change_no_draw():
     logits = random_logits(8, 30, 4)
     wide = np.full((60, 8), np.nan, np.float32)

@@ -24,8 +24,11 @@ bool is_long(const DistributionArgument& dist) {
 template <typename T>
 void run_sample(const DistributionArgument& dist, const std::vector<Given>& noise,
                 std::uint64_t seed, std::uint32_t first_id, std::uint64_t step, bool deterministic,
-                const Given& actions, const Given& logp, const Given& entropy) {
-  SampleCall<T> call = read_sample<T>(dist, noise, actions, logp, entropy);
+                SampleResults& results) {
+  const auto made = [](auto number, const std::vector<py::ssize_t>& shape) {
+    return Given(py::array_t<decltype(number)>(shape));
+  };
+  SampleCall<T> call = read_sample<T>(dist, noise, results, made);
   call.seed = seed;
   call.first_id = first_id;
   call.step = step;
@@ -40,13 +43,16 @@ void run_sample(const DistributionArgument& dist, const std::vector<Given>& nois
   if (problem.kind != Problem::kNone) refuse_parameters(dist, problem.row);
 }
 
-void sample(const py::tuple& dist, const py::object& noise, std::uint64_t seed,
-            std::uint32_t first_id, std::uint64_t step, bool deterministic,
-            const py::object& actions, const py::object& logp, const py::object& entropy) {
+// (actions, logp, entropy): those that were given, or new ones.
+py::tuple sample(const py::tuple& dist, const py::object& noise, std::uint64_t seed,
+                 std::uint32_t first_id, std::uint64_t step, bool deterministic,
+                 const py::object& actions, const py::object& logp, const py::object& entropy) {
   const DistributionArgument argument("sample", "", arrays::all(dist));
   const std::vector<Given> parts = noise.is_none() ? std::vector<Given>() : arrays::all(noise);
   const auto run = argument.float32 ? &run_sample<float> : &run_sample<double>;
-  run(argument, parts, seed, first_id, step, deterministic, actions, logp, entropy);
+  SampleResults results{actions, logp, entropy};
+  run(argument, parts, seed, first_id, step, deterministic, results);
+  return results.objects();
 }
 
 template <typename T>

@@ -69,16 +69,42 @@ StateNoise<T> read_noise(const DistributionArgument& dist, const std::vector<Giv
   return noise;
 }
 
+// Where draws go: arrays that the caller gave, entropy being optional, or new ones where actions are None.
+struct SampleResults {
+  Given actions;
+  Given logp;
+  Given entropy;
+
+  py::tuple objects() const {
+    return py::make_tuple(actions.object(), logp.object(), entropy.object());
+  }
+
+  // made(T(), shape) is an array of T.
+  template <typename T, typename Made>
+  void complete(const DistributionArgument& dist, const Made& made) {
+    if (!actions.is_none()) return;
+    const std::vector<py::ssize_t> column = {dist.batch()};
+    const std::vector<py::ssize_t> rows = {dist.batch(), dist.components()};
+    const auto& shape = dist.one_action() ? column : rows;
+    actions = dist.has_discrete_actions() ? made(std::int64_t(), shape) : made(T(), shape);
+    logp = made(T(), column);
+    entropy = made(T(), column);
+  }
+};
+
 // Without seed, step and such.
-template <typename T>
+template <typename T, typename Made>
 SampleCall<T> read_sample(const DistributionArgument& dist, const std::vector<Given>& noise,
-                          const Given& actions, const Given& logp, const Given& entropy) {
+                          SampleResults& results, const Made& made) {
   SampleCall<T> call;
   call.dist = dist.view<T>();
   call.noise = read_noise<T>(dist, noise);
-  call.actions = read_output_actions<T>(dist, actions);
-  call.logp = read_output_column<T>(dist, "logp", logp);
-  if (!entropy.is_none()) call.entropy = read_output_column<T>(dist, "entropy", entropy);
+  results.complete<T>(dist, made);
+  call.actions = read_output_actions<T>(dist, results.actions);
+  call.logp = read_output_column<T>(dist, "logp", results.logp);
+  if (!results.entropy.is_none()) {
+    call.entropy = read_output_column<T>(dist, "entropy", results.entropy);
+  }
   return call;
 }
 

@@ -1,5 +1,4 @@
-// _cuda.sample, evaluate, evaluate_backward, kl and kl_backward: as those of _core, of tensors on a device, with the results
-// given by the caller.
+// _cuda.sample, evaluate, evaluate_backward, kl and kl_backward: as those of _core, of tensors on a device.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -17,17 +16,23 @@ class Call {
  public:
   DistributionArgument distribution(const char* function, const char* prefix,
                                     const py::tuple& parts) {
-    DistributionArgument result(function, prefix, tensors_.all(parts));
+    DistributionArgument result(function, prefix, all(parts));
     require_few_components(result);
     return result;
   }
   Given given(const py::handle& tensor) { return tensors_.given(tensor); }
   std::vector<Given> all(const py::tuple& tensors) { return tensors_.all(tensors); }
 
-  // The memory of a result, which the caller made to fit; null for None.
+  // A new tensor, and where its elements are.
   template <typename T>
-  T* result(const py::handle& tensor) {
-    return address<T>(tensors_.given(tensor));
+  Given made(const std::vector<py::ssize_t>& shape) {
+    return tensors_.made<T>(shape);
+  }
+  template <typename T>
+  py::object made(const std::vector<py::ssize_t>& shape, T*& data) {
+    const Given tensor = made<T>(shape);
+    data = address<T>(tensor);
+    return tensor.object();
   }
 
   // start(scratch, stream) puts the kernels on the stream.
@@ -46,8 +51,11 @@ class Call {
 template <typename T>
 void run_sample(Call& call, const DistributionArgument& dist, const std::vector<Given>& noise,
                 std::uint64_t seed, std::uint32_t first_id, const Given& step, bool deterministic,
-                const std::vector<Given>& results) {
-  SampleCall<T> sample = read_sample<T>(dist, noise, results[0], results[1], results[2]);
+                SampleResults& results) {
+  const auto made = [&](auto number, const std::vector<py::ssize_t>& shape) {
+    return call.made<decltype(number)>(shape);
+  };
+  SampleCall<T> sample = read_sample<T>(dist, noise, results, made);
   sample.seed = seed;
   sample.first_id = first_id;
   sample.deterministic = deterministic;
@@ -70,111 +78,106 @@ void run_sample(Call& call, const DistributionArgument& dist, const std::vector<
   });
 }
 
-// results: (actions, logp, entropy or None)
-void sample(const py::tuple& dist, const py::object& noise, std::uint64_t seed,
-            std::uint32_t first_id, const py::object& step, bool deterministic,
-            const py::tuple& results) {
+// The step may be an int64 tensor, too.
+py::tuple sample(const py::tuple& dist, const py::object& noise, std::uint64_t seed,
+                 std::uint32_t first_id, const py::object& step, bool deterministic,
+                 const py::object& actions, const py::object& logp, const py::object& entropy) {
   Call call;
   const DistributionArgument argument = call.distribution("sample", "", dist);
   const std::vector<Given> parts = noise.is_none() ? std::vector<Given>() : call.all(noise);
   const auto run = argument.float32 ? &run_sample<float> : &run_sample<double>;
-  run(call, argument, parts, seed, first_id, call.given(step), deterministic, call.all(results));
+  SampleResults results{call.given(actions), call.given(logp), call.given(entropy)};
+  run(call, argument, parts, seed, first_id, call.given(step), deterministic, results);
+  return results.objects();
 }
 
 template <typename T>
-void run_evaluate(Call& call, const DistributionArgument& dist, const Given& actions,
-                  const py::tuple& results) {
+py::tuple run_evaluate(Call& call, const DistributionArgument& dist, const Given& actions) {
   EvaluateCall<T> evaluate;
   evaluate.dist = dist.view<T>();
   evaluate.actions = read_actions<T>(dist, actions);
-  evaluate.logp = call.result<T>(results[0]);
-  evaluate.entropy = call.result<T>(results[1]);
+  const py::object logp = call.made({dist.batch()}, evaluate.logp);
+  const py::object entropy = call.made({dist.batch()}, evaluate.entropy);
   call.run(dist.function, evaluate.dist, {}, [&](void* scratch, cudaStream_t stream) {
     evaluate.scratch = scratch;
     return cuda::start(evaluate, stream);
   });
+  return py::make_tuple(logp, entropy);
 }
 
-// results: (logp, entropy)
-void evaluate(const py::tuple& dist, const py::object& actions, const py::tuple& results) {
+py::tuple evaluate(const py::tuple& dist, const py::object& actions) {
   Call call;
   const DistributionArgument argument = call.distribution("evaluate", "", dist);
   const auto run = argument.float32 ? &run_evaluate<float> : &run_evaluate<double>;
-  run(call, argument, call.given(actions), results);
+  return run(call, argument, call.given(actions));
 }
 
 template <typename T>
-void run_backward(Call& call, const char* function, BackwardCall<T> backward,
-                  const py::tuple& results) {
-  backward.first = call.result<T>(results[0]);
-  backward.second = call.result<T>(results[1]);
-  call.run(function, backward.dist, backward.old, [&](void* scratch, cudaStream_t stream) {
+py::tuple run_backward(Call& call, const DistributionArgument& dist, BackwardCall<T> backward) {
+  const py::object first = call.made({dist.batch(), dist.dims()}, backward.first);
+  py::object second = py::none();
+  if (dist.has_second()) second = call.made(dist.parts[2].array().shape(), backward.second);
+  call.run(dist.function, backward.dist, backward.old, [&](void* scratch, cudaStream_t stream) {
     backward.scratch = scratch;
     return cuda::start(backward, stream);
   });
+  return py::make_tuple(first, second);
 }
 
-// results: the gradients of the parameters, the second of which may be None.
-void evaluate_backward(const py::tuple& dist, const py::object& actions, const py::object& w_logp,
-                       const py::object& w_entropy, const py::tuple& results) {
+py::tuple evaluate_backward(const py::tuple& dist, const py::object& actions,
+                            const py::object& w_logp, const py::object& w_entropy) {
   Call call;
   const DistributionArgument d = call.distribution("evaluate", "", dist);
   const Given taken = call.given(actions);
   const Given logp = call.given(w_logp);
   const Given entropy = call.given(w_entropy);
   if (d.float32) {
-    run_backward(call, d.function, read_evaluate_backward<float>(d, taken, logp, entropy), results);
-  } else {
-    run_backward(call, d.function, read_evaluate_backward<double>(d, taken, logp, entropy),
-                 results);
+    return run_backward(call, d, read_evaluate_backward<float>(d, taken, logp, entropy));
   }
+  return run_backward(call, d, read_evaluate_backward<double>(d, taken, logp, entropy));
 }
 
 template <typename T>
-void run_kl(Call& call, const DistributionArgument& old, const DistributionArgument& dist,
-            const py::object& result) {
+py::object run_kl(Call& call, const DistributionArgument& old, const DistributionArgument& dist) {
   KlCall<T> kl;
   kl.dist = dist.view<T>();
   kl.old = old.view<T>();
-  kl.kl = call.result<T>(result);
+  const py::object result = call.made({dist.batch()}, kl.kl);
   call.run(dist.function, kl.dist, kl.old, [&](void* scratch, cudaStream_t stream) {
     kl.scratch = scratch;
     return cuda::start(kl, stream);
   });
+  return result;
 }
 
-void kl(const py::tuple& old, const py::tuple& dist, const py::object& result) {
+py::object kl(const py::tuple& old, const py::tuple& dist) {
   Call call;
   const DistributionArgument before = call.distribution("kl", "", old);
   const DistributionArgument now = call.distribution("kl", "other.", dist);
   require_same_form(before, now);
-  (now.float32 ? &run_kl<float> : &run_kl<double>)(call, before, now, result);
+  return (now.float32 ? &run_kl<float> : &run_kl<double>)(call, before, now);
 }
 
-void kl_backward(const py::tuple& old, const py::tuple& dist, const py::object& weight,
-                 const py::tuple& results) {
+py::tuple kl_backward(const py::tuple& old, const py::tuple& dist, const py::object& weight) {
   Call call;
   const DistributionArgument before = call.distribution("kl", "", old);
   const DistributionArgument now = call.distribution("kl", "other.", dist);
   const Given w = call.given(weight);
-  if (now.float32) {
-    run_backward(call, now.function, read_kl_backward<float>(before, now, w), results);
-  } else {
-    run_backward(call, now.function, read_kl_backward<double>(before, now, w), results);
-  }
+  if (now.float32) return run_backward(call, now, read_kl_backward<float>(before, now, w));
+  return run_backward(call, now, read_kl_backward<double>(before, now, w));
 }
 
 }  // namespace
 
 void bind_cuda_distributions(py::module_& m) {
   m.def("sample", &sample, py::arg("dist"), py::arg("noise"), py::arg("seed"), py::arg("first_id"),
-        py::arg("step"), py::arg("deterministic"), py::arg("results"));
-  m.def("evaluate", &evaluate, py::arg("dist"), py::arg("actions"), py::arg("results"));
+        py::arg("step"), py::arg("deterministic"), py::arg("actions"), py::arg("logp"),
+        py::arg("entropy"));
+  m.def("evaluate", &evaluate, py::arg("dist"), py::arg("actions"));
   m.def("evaluate_backward", &evaluate_backward, py::arg("dist"), py::arg("actions"),
-        py::arg("logp_gradient"), py::arg("entropy_gradient"), py::arg("results"));
-  m.def("kl", &kl, py::arg("old"), py::arg("dist"), py::arg("result"));
-  m.def("kl_backward", &kl_backward, py::arg("old"), py::arg("dist"), py::arg("gradient"),
-        py::arg("results"));
+        py::arg("logp_gradient"), py::arg("entropy_gradient"));
+  m.def("kl", &kl, py::arg("old"), py::arg("dist"));
+  m.def("kl_backward", &kl_backward, py::arg("old"), py::arg("dist"), py::arg("gradient"));
 }
 
 }  // namespace ppo

@@ -51,12 +51,13 @@ class DeviceGuard {
 // The tensors of a call, all of them on one device, which is the current one from the first of them on.
 class DeviceTensors {
  public:
-  // Numbers, strings, None and tuples stay what they are.
+  // Numbers, strings, None, tuples and lists stay what they are.
   Given given(const py::handle& object) {
     const bool is_tensor = Py_TYPE(object.ptr()) == type_;  // the shortest way, most often
     const bool is_plain =
-        !is_tensor && (object.is_none() || arrays::is_scalar(object) ||
-                       PyUnicode_Check(object.ptr()) || PyTuple_CheckExact(object.ptr()));
+        !is_tensor &&
+        (object.is_none() || arrays::is_scalar(object) || PyUnicode_Check(object.ptr()) ||
+         PyTuple_CheckExact(object.ptr()) || PyList_CheckExact(object.ptr()));
     return is_plain ? Given(object) : Given(array(object));
   }
   std::vector<Given> all(const py::tuple& objects) {

@@ -38,7 +38,7 @@ class Getter {
 class TensorLibrary {
  public:
   // empty(shape, strides, dtype, device) makes a tensor; empty_here(shape, strides, dtype) one on the current device, or is
-  // None. dtypes are float32, float64 and uint8.
+  // None. dtypes are float32, float64, int64 and uint8.
   TensorLibrary(const py::type& tensor, const py::object& empty, const py::object& empty_here,
                 const py::tuple& dtypes)
       : exchange_api_(tensor.attr("__dlpack_c_exchange_api__")),
@@ -48,7 +48,8 @@ class TensorLibrary {
         empty_here_(empty_here),
         float32_(dtypes[0]),
         float64_(dtypes[1]),
-        uint8_(dtypes[2]) {}
+        int64_(dtypes[2]),
+        uint8_(dtypes[3]) {}
 
   const tensors::dlpack::ExchangeApi& api() const { return api_; }
   bool requires_grad(const py::handle& tensor) const {
@@ -72,9 +73,10 @@ class TensorLibrary {
  private:
   template <typename T>
   const py::object& dtype_of() const {
-    static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> ||
-                  std::is_same_v<T, std::uint8_t>);
-    return std::is_same_v<T, float> ? float32_ : std::is_same_v<T, double> ? float64_ : uint8_;
+    if constexpr (std::is_same_v<T, float>) return float32_;
+    if constexpr (std::is_same_v<T, double>) return float64_;
+    if constexpr (std::is_same_v<T, std::int64_t>) return int64_;
+    if constexpr (std::is_same_v<T, std::uint8_t>) return uint8_;
   }
   static py::object stolen(PyObject* object) {
     if (object == nullptr) throw py::error_already_set();
@@ -95,6 +97,7 @@ class TensorLibrary {
   py::object empty_here_;
   py::object float32_;
   py::object float64_;
+  py::object int64_;
   py::object uint8_;
 };
 

@@ -1,6 +1,5 @@
 """What all distributions can do."""
 
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -42,14 +41,9 @@ class Distribution:
     __slots__ = ()
 
     _family: ClassVar[int]  # of _core.Family
-    _discrete: ClassVar[bool]
 
     def _parameters(self) -> Parameters:
         raise NotImplementedError  # this class only holds what all distributions share
-
-    def _actions_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of actions for first parameters of this one."""
-        return shape
 
     def sample(
         self, *, seed: int, step: int, first_id: int = 0, deterministic: bool = False
@@ -103,7 +97,8 @@ class Distribution:
         parameters = self._parameters()
         if isinstance(parameters.first, np.ndarray):
             return _core.evaluate(parameters, actions)
-        result: tuple[Array, Array] = _torch(self, "evaluate").evaluate(parameters, actions)
+        front = _torch(self, "evaluate", parameters.first)
+        result: tuple[Array, Array] = front.evaluate(parameters, actions)
         return result
 
     def kl(self, other: "Distribution") -> Array:
@@ -119,28 +114,13 @@ class Distribution:
         old, new = self._parameters(), other._parameters()
         if isinstance(new.first, np.ndarray):
             return _core.kl(old, new)
-        return _torch(other, "kl").kl(old, new)
+        return _torch(other, "kl", new.first).kl(old, new)
 
     def _sample(
         self, seed: int, step: int, first_id: int, deterministic: bool, sample_freq: int
     ) -> Sample:
-        parameters = self._parameters()
-        first = parameters.first
-        empty: Any = np.empty
-        if _on_gpu(first):
-            empty = partial(_torch(self, "sample").torch.empty, device=first.device)
-            integers = _torch(self, "sample").torch.int64
-        else:
-            alone = Parameters(
-                parameters.family, first
-            )  # the others are converted where they are read
-            first, integers = self._as_arrays(alone).first, np.int64
-        dtype = getattr(first, "dtype", None)  # _core complains about what is no array
-        shape = tuple(np.shape(first))
-        actions = empty(self._actions_shape(shape), dtype=integers if self._discrete else dtype)
-        logp, entropy = empty(shape[:1], dtype=dtype), empty(shape[:1], dtype=dtype)
-        self._sample_into(actions, logp, entropy, seed, step, first_id, deterministic, sample_freq)
-        return Sample(actions, logp, entropy)
+        new = (None, None, None)
+        return Sample(*self._draw(new, seed, step, first_id, deterministic, sample_freq))
 
     def _sample_into(
         self,
@@ -153,6 +133,25 @@ class Distribution:
         deterministic: bool,
         sample_freq: int,
     ) -> None:
+        if actions is None:
+            raise TypeError("sample: actions is missing, got None")
+        results = (actions, logp, entropy)
+        self._draw(results, seed, step, first_id, deterministic, sample_freq)
+        if _on_gpu(actions):
+            from ppo_fast.torch_memory import note_written
+
+            note_written(*results)
+
+    def _draw(
+        self,
+        results: tuple[Any, Any, Any],
+        seed: int,
+        step: Any,
+        first_id: int,
+        deterministic: bool,
+        sample_freq: int,
+    ) -> tuple[Array, Array, Array]:
+        """Actions, log-probabilities and entropies: the results that are given, or new ones."""
         dist = self._parameters()
         on_gpu = _on_gpu(dist.first)
         require_integer("seed", seed, 0, 2**64)
@@ -160,28 +159,29 @@ class Distribution:
             require_integer("step", step, 0, 2**64)
         require_integer("first_id", first_id, 0, 2**32)
         noise = self._noise(sample_freq)
+        draw: tuple[Array, Array, Array]
         if on_gpu:
-            from ppo_fast import cuda_distributions
-
-            results = (actions, logp, entropy)
-            cuda_distributions.sample(dist, noise, seed, first_id, step, deterministic, results)
-            return
+            kernels = cuda.kernels("sample: parameters on a CUDA device")
+            draw = kernels.sample(dist, noise, seed, first_id, step, deterministic, *results)
+            return draw
         if noise is not None:
             noise = (to_numpy(noise[0]), to_numpy(noise[1]), noise[2])
         arrays = self._as_arrays(dist)
         try:
-            _core.sample(arrays, noise, seed, first_id, step, deterministic, actions, logp, entropy)
+            draw = _core.sample(arrays, noise, seed, first_id, step, deterministic, *results)
         except TypeError as error:
             if arrays.first is dist.first:
                 raise
             raise TypeError(in_torch_words(error)) from None
+        return draw
 
     def _as_arrays(self, parameters: Parameters) -> Parameters:
         """Parameters on the CPU as NumPy arrays, which say what is wrong with others."""
         try:
             return to_numpy_parameters(parameters)
         except (TypeError, RuntimeError):  # bfloat16, for one, which NumPy does not have
-            _torch(self, "sample").require_parameters("sample", parameters)
+            front = _torch(self, "sample", parameters.first)
+            front.require_parameters("sample", parameters)
             raise
 
     def _noise(self, sample_freq: int) -> tuple[Array, Array, int] | None:
@@ -216,9 +216,8 @@ def to_numpy_parameters(parameters: Parameters) -> Parameters:
     )
 
 
-def _torch(dist: Distribution, function: str) -> Any:
-    """The torch front, for parameters that are tensors."""
-    first = dist._parameters().first
+def _torch(dist: Distribution, function: str, first: Array) -> Any:
+    """The torch front, for parameters that are tensors, of which this is the first."""
     if not hasattr(first, "detach"):
         raise TypeError(
             f"{function}: the parameters of {type(dist).__name__} must be NumPy arrays or torch "

@@ -28,7 +28,6 @@ class Gaussian(Distribution):
     log_std: Array
 
     _family: ClassVar[int] = _core.Family.gaussian.value
-    _discrete: ClassVar[bool] = False
 
     def _parameters(self) -> Parameters:
         return Parameters(self._family, self.mean, _row_for_all(self.log_std))
@@ -57,7 +56,6 @@ class SquashedGaussian(Distribution):
     log_std: Array
 
     _family: ClassVar[int] = _core.Family.squashed_gaussian.value
-    _discrete: ClassVar[bool] = False
 
     def _parameters(self) -> Parameters:
         return Parameters(self._family, self.mean, _row_for_all(self.log_std))
@@ -89,8 +87,6 @@ class StateDependentNoise(Distribution):
     mean: Array
     latent: Array
     log_std: Array
-
-    _discrete: ClassVar[bool] = False
 
     def gaussian(self) -> Gaussian:
         """The distribution of an action at one step, with variances latent^2 exp(2 log_std) + 1e-6.

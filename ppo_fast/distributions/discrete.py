@@ -23,13 +23,9 @@ class Categorical(Distribution):
     mask: Array | None = None
 
     _family: ClassVar[int] = _core.Family.categorical.value
-    _discrete: ClassVar[bool] = True
 
     def _parameters(self) -> Parameters:
         return Parameters(self._family, self.logits, None, self.mask)
-
-    def _actions_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape[:1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,13 +58,9 @@ class MultiCategorical(Distribution):
         object.__setattr__(self, "nvec", tuple(numbers))
 
     _family: ClassVar[int] = _core.Family.categorical.value
-    _discrete: ClassVar[bool] = True
 
     def _parameters(self) -> Parameters:
         return Parameters(self._family, self.logits, None, self.mask, self.nvec)
-
-    def _actions_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (*shape[:1], len(self.nvec))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +74,6 @@ class Bernoulli(Distribution):
     logits: Array
 
     _family: ClassVar[int] = _core.Family.bernoulli.value
-    _discrete: ClassVar[bool] = True
 
     def _parameters(self) -> Parameters:
         return Parameters(self._family, self.logits)
