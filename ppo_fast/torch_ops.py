@@ -39,7 +39,6 @@ _NAMES = {
 _WITH_GRADIENT = 4
 # Settings of a loss that are numbers, or tensors of one number.
 _COEFFICIENTS = slice(1, -1)
-_NUMBERS = frozenset({type(None), float, int})
 
 
 def loss(
@@ -77,7 +76,7 @@ def _require_constants(
     """Refuse to drop gradients: a loss has those of its first tensors."""
     given = (*tensors[_WITH_GRADIENT:], *settings[_COEFFICIENTS])
     for k, x in enumerate(given):
-        if type(x) in _NUMBERS or not getattr(x, "requires_grad", False):
+        if x is None or type(x) is float or not getattr(x, "requires_grad", False):
             continue
         names = (*LOSS_ARRAYS[_WITH_GRADIENT:], *LOSS_SETTINGS[_COEFFICIENTS])
         name = names[k].format(_NAMES[family])

@@ -134,6 +134,19 @@ def test_torch_and_numpy_agree_bitwise(dtype):
         assert a.numpy().tobytes() == b.tobytes()
 
 
+def test_statistics_of_tensors_are_a_mapping():
+    _, stats = loss_of(random_tensors(1, 40, 3))
+    named = {name: stats[name] for name in STATS if name != "kl"}
+    assert list(stats) == list(named)
+    assert len(stats) == len(named)
+    assert all(x.shape == () and x.dtype == torch.float64 for x in stats.values())
+    assert repr(stats) == repr(named)
+    assert "kl" not in stats
+    for name in ("kl", "entropy loss"):
+        with pytest.raises(KeyError, match=name):
+            stats[name]
+
+
 @pytest.mark.parametrize("normalize_advantages", [False, True])
 def test_gradcheck(normalize_advantages):
     batch = random_tensors(2, 6, 3)
