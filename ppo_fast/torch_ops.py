@@ -22,7 +22,7 @@ from torch.compiler import is_compiling
 from ppo_fast import _core, cuda
 from ppo_fast.distributions.base import Parameters
 from ppo_fast.surrogate import GIVEN, LOSS_ARRAYS, LOSS_SETTINGS
-from ppo_fast.torch_memory import require_memory
+from ppo_fast.torch_memory import require_memory, require_no_transform
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
 
@@ -51,9 +51,7 @@ def loss(
     if is_grad_enabled():
         _require_constants(function, form[0], tensors, settings)
     if _is_eager(tensors):
-        outputs = _eager_loss(function, form, tensors, settings)
-        leaves = [x for x in tensors[:_WITH_GRADIENT] if x is not None]
-        return _attach(outputs, *leaves), outputs[1]
+        return _eager_loss(function, form, tensors, settings)
     _require_loss_tensors(function, form[0], tensors)
     _require_integers(function, form[1])
     # An operator's parameter is a number or a tensor: two of them for each coefficient.
@@ -87,11 +85,14 @@ def _require_constants(
 
 def _eager_loss(
     function: str, form: tuple[Any, ...], tensors: tuple[Any, ...], settings: tuple[Any, ...]
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor]:
     try:
-        return _run_loss(function, form, tensors, settings)
+        outputs = _run_loss(function, form, tensors, settings)
+        leaves = [x for x in tensors[:_WITH_GRADIENT] if x is not None]
+        return _attach(outputs, *leaves), outputs[1]
     except (TypeError, RuntimeError):
         _require_loss_tensors(function, form[0], tensors)
+        require_no_transform(function)
         raise
 
 
@@ -264,6 +265,7 @@ def _eagerly(
         return apply(*tensors, *form)
     except (TypeError, RuntimeError):
         _require_tensors(function, names, tensors)
+        require_no_transform(function)
         raise
 
 

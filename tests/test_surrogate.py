@@ -377,6 +377,22 @@ def test_transforms_are_refused():
         torch.func.grad(lambda x: Categorical(x).evaluate(batch["actions"])[0].sum())(logits)
 
 
+def test_transforms_are_refused_of_tensors_that_they_do_not_touch():
+    batch = random_tensors(13, 8, 3)
+    dist = Categorical(batch["logits"])
+    calls = {
+        "ppo_loss": lambda: loss_of(batch)[0],
+        "evaluate": lambda: dist.evaluate(batch["actions"])[0].sum(),
+        "kl": lambda: dist.kl(dist).sum(),
+    }
+    for name, call in calls.items():
+        words = rf"^{name}: is called within torch\.func's grad, vmap"
+        with pytest.raises(RuntimeError, match=words):
+            torch.func.grad(lambda x, call=call: x * call())(torch.ones(()))
+        with pytest.raises(RuntimeError, match=words):
+            torch.vmap(lambda x, call=call: x * call())(torch.ones(3))
+
+
 def test_tensors_without_plain_memory():
     batch = random_tensors(14, 8, 3)
     with pytest.raises(TypeError, match=r"^ppo_loss: advantages must be a dense tensor, got torch"):
