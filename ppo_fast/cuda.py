@@ -61,7 +61,8 @@ def use_torch(extension: Any, kind: str) -> None:
         return torch.empty_strided(shape, strides, dtype=dtype, device=torch.device(kind, device))
 
     # Torch's own shortcut for compiled code: two thirds of the instructions of empty_like.
-    empty_here = getattr(torch._C._dynamo.guards, f"_empty_strided_{kind}", None)
+    guards = getattr(getattr(torch._C, "_dynamo", None), "guards", None)
+    empty_here = getattr(guards, f"_empty_strided_{kind}", None)
     dtypes = (torch.float32, torch.float64, torch.int64, torch.uint8)
     extension.use_tensors(torch.Tensor, empty, empty_here, dtypes)
 

@@ -14,7 +14,6 @@ Means are sum(w x) / sum(w) over the samples' weights; a mask is weights of 0 an
 Log-ratios are limited to +-60, beyond which there is no gradient.
 """
 
-from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -63,7 +62,7 @@ def importance_surrogate(
     weights: Array | None = None,
     mask: Array | None = None,
     normalize_advantages: bool = False,
-) -> tuple[Any, Mapping[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """-mean(r A): reuse of old samples without a constraint (Schulman et al. 2017, eq. 6).
 
     With torch tensors the loss carries gradients to `logp`.
@@ -123,7 +122,7 @@ def clipped_surrogate(
     weights: Array | None = None,
     mask: Array | None = None,
     normalize_advantages: bool = False,
-) -> tuple[Any, Mapping[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """-mean(min(r A, clip(r, 1 - clip_range, 1 + clip_range_high) A)): PPO2's objective.
 
     Schulman et al. 2017, eq. 7.
@@ -158,7 +157,7 @@ def kl_penalty_surrogate(
     weights: Array | None = None,
     mask: Array | None = None,
     normalize_advantages: bool = False,
-) -> tuple[Any, Mapping[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """-mean(r A) + beta mean(KL(old || new)) (Schulman et al. 2017, eq. 8).
 
     `kl` [B] is the divergence of each sample, as `Distribution.kl` gives it; with torch tensors it
@@ -199,7 +198,7 @@ def ppo_loss(
     weights: Array | None = None,
     mask: Array | None = None,
     normalize_advantages: bool = False,
-) -> tuple[Any, Mapping[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """The PPO loss of a batch of B samples and its statistics.
 
     With torch tensors the loss carries gradients to the parameters of `dist` and to `values`; they
@@ -326,6 +325,8 @@ def fused_loss(
     normalize_advantages: bool = False,
 ) -> tuple[Any, Any]:
     """`ppo_loss` for any objective, with its statistics as a row: what learners call.
+
+    Of tensors that takes a third less time before it returns than to make a tensor of each.
 
     Parameters
     ----------
@@ -456,7 +457,7 @@ def _logp_loss(
     clip_range_high: float | None = None,
     dual_clip: float | None = None,
     kl_coef: float = 0.0,
-) -> tuple[Any, Mapping[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     arrays = (
         *(logp, None, None, kl, None, None),
         *(None, None, None),
@@ -495,37 +496,9 @@ def _run(
     return torch_ops.loss(function, form, arrays, settings)
 
 
-def _named(row: Any, without: tuple[str, ...]) -> Mapping[str, Any]:
-    if not isinstance(row, np.ndarray):
-        return _TensorStats(row, without)
-    stats = dict(zip(STATS, row.tolist(), strict=True))
+def _named(row: Any, without: tuple[str, ...]) -> dict[str, Any]:
+    values = row.tolist() if isinstance(row, np.ndarray) else row.unbind()
+    stats = dict(zip(STATS, values, strict=True))
     for name in without:
         del stats[name]
     return stats
-
-
-_PLACES = {name: k for k, name in enumerate(STATS)}
-
-
-class _TensorStats(Mapping[str, Any]):
-    """Statistics by name, in one tensor: twelve of them at once take as long as the loss."""
-
-    __slots__ = ("_row", "_without")
-
-    def __init__(self, row: Any, without: tuple[str, ...]) -> None:
-        self._row = row
-        self._without = without
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self._without:
-            raise KeyError(name)
-        return self._row[_PLACES[name]]
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in STATS if name not in self._without)
-
-    def __len__(self) -> int:
-        return len(STATS) - len(self._without)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))

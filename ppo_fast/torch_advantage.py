@@ -2,7 +2,8 @@
 
 In eager mode plain tensors go straight to the kernels, without a copy: the operators exist for
 `torch.compile`, `torch.export` and fake tensors, and a trip through torch's dispatcher takes as
-long as a small rollout. Tensors on a CUDA device go on in cuda_advantage.py.
+long as a small rollout. What kernels on a CUDA device do not take as it is goes on in
+cuda_advantage.py.
 """
 
 from collections.abc import Callable

@@ -6,6 +6,10 @@ saved, so the operators need no autograd formula; the `autograd.Function` outsid
 In eager mode plain tensors go straight to the kernels: the operators exist for `torch.compile`,
 `torch.export` and fake tensors, and a trip through torch's dispatcher takes as long as a small
 batch.
+
+Of tensors on a CUDA device the kernels run on the current stream, wait for nothing and allocate no
+more than results and scratch memory by torch's allocator: a call can be captured in a CUDA graph.
+Numbers on the device are not looked at: what the CPU refuses by value makes NaN of results there.
 """
 
 from collections.abc import Callable
@@ -90,10 +94,11 @@ def _eager_loss(
         outputs = _run_loss(function, form, tensors, settings)
         leaves = [x for x in tensors[:_WITH_GRADIENT] if x is not None]
         return _attach(outputs, *leaves), outputs[1]
-    except (TypeError, RuntimeError):
-        _require_loss_tensors(function, form[0], tensors)
-        require_no_transform(function)
-        raise
+    except (TypeError, RuntimeError) as error:
+        problem = error
+    _require_loss_tensors(function, form[0], tensors)
+    require_no_transform(function)
+    raise problem
 
 
 def _run_loss(
@@ -102,8 +107,7 @@ def _run_loss(
     """The loss, its statistics, and the gradients of those tensors that have one.
 
     On a CUDA device coefficients may be float64 tensors of one number, which are read when the
-    kernels run: a captured graph sees what they hold then. What the CPU refuses by value makes NaN
-    of the loss there.
+    kernels run: a captured graph sees what they hold then.
     """
     if cuda.holds(tensors[0]):
         kernels = cuda.kernels(f"{function}: tensors on a CUDA device")
@@ -263,10 +267,11 @@ def _eagerly(
 ) -> Any:
     try:
         return apply(*tensors, *form)
-    except (TypeError, RuntimeError):
-        _require_tensors(function, names, tensors)
-        require_no_transform(function)
-        raise
+    except (TypeError, RuntimeError) as error:
+        problem = error
+    _require_tensors(function, names, tensors)
+    require_no_transform(function)
+    raise problem
 
 
 def _evaluate_backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:

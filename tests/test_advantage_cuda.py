@@ -1,5 +1,7 @@
 """The advantage functions on a CUDA device, or on the CPU in its place (conftest.py: `device`)."""
 
+import ctypes
+
 import numpy as np
 import pytest
 
@@ -472,25 +474,92 @@ def retold(emulated):
     ppo_fast.cuda.use_torch(emulated, "cpu")
 
 
-def test_without_the_shortcuts_of_this_torch(retold, monkeypatch):
-    """Memory by torch's public function, and `requires_grad` as an attribute that is not in C."""
+def gae_of(module, call):
+    given = {"time_axis": 0, "exact": False} | call
+    return module.advantage("gae", tuple(map(given.get, ppo_fast.foreign.PARAMETERS["gae"])))
 
-    def gae(call):
-        given = {"time_axis": 0, "exact": False} | call
-        return retold.advantage("gae", tuple(map(given.get, ppo_fast.foreign.PARAMETERS["gae"])))
+
+@pytest.mark.parametrize("leaf", [True, False])
+def test_without_the_shortcuts_of_this_torch(leaf, retold, monkeypatch):
+    """Memory by torch's public function, and `requires_grad` as an attribute that is not in C."""
 
     class Other(torch.Tensor):
         requires_grad = property(lambda self: torch.Tensor.requires_grad.__get__(self))
 
     call = plain_call("cpu")
     calls = (call, call | {"rewards": call["rewards"].T.contiguous().T})
-    expected = [x for each in calls for x in gae(each)]
+    expected = [x for each in calls for x in gae_of(retold, each)]
     with monkeypatch.context() as patch:
-        patch.delattr(torch._C._dynamo.guards, "_empty_strided_cpu")
+        if leaf:
+            patch.delattr(torch._C._dynamo.guards, "_empty_strided_cpu")
+        else:
+            patch.delattr(torch._C._dynamo, "guards")
         patch.setattr(torch, "Tensor", Other)
         ppo_fast.cuda.use_torch(retold, "cpu")
-    results = [x for each in calls for x in gae(each)]
+    results = [x for each in calls for x in gae_of(retold, each)]
     assert [x.stride() for x in results] == [x.stride() for x in expected]
     assert all(torch.equal(x, y) for x, y in zip(results, expected, strict=True))
     with pytest.raises(TypeError, match="requires grad"):
-        gae(call | {"values": call["values"].clone().requires_grad_()})
+        gae_of(retold, call | {"values": call["values"].clone().requires_grad_()})
+
+
+def test_a_device_that_is_not_the_current_one(retold):
+    current = ctypes.c_int.in_dll(ctypes.CDLL(retold.__file__), "ppo_current_device")
+    made = []
+
+    def empty(shape, strides, dtype, device):
+        made.append((device, current.value))
+        return torch.empty_strided(shape, strides, dtype=dtype)
+
+    call = plain_call("cpu")
+    expected = gae_of(retold, call)
+    dtypes = (torch.float32, torch.float64, torch.int64, torch.uint8)
+    retold.use_tensors(torch.Tensor, empty, torch._C._dynamo.guards._empty_strided_cpu, dtypes)
+    current.value = 1
+    try:
+        results = gae_of(retold, call)
+        assert current.value == 1
+        with pytest.raises(ValueError, match="gamma must be in"):
+            gae_of(retold, call | {"gamma": 2.0})
+        assert current.value == 1
+    finally:
+        current.value = 0
+    assert made == [(0, 0)] * 2  # by the public function, that device being the current one
+    assert all(torch.equal(x, y) for x, y in zip(results, expected, strict=True))
+
+
+def test_what_is_no_tensor_is_refused(emulated):
+    for first in (1.5, np.zeros(3)):
+        with pytest.raises((TypeError, AttributeError)):
+            emulated.advantage("gae", (first,) * 16)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (1, 3), (3, 1), (3, 0), (4, 3), (4, 3, 1), (4,)])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("time_axis", [0, 1])
+def test_results_have_the_layout_that_compilers_are_told(shape, transposed, time_axis, device):
+    rewards = torch.ones(shape, device=device)
+    if len(shape) > 1 and transposed:
+        rewards = rewards.transpose(0, 1).contiguous().transpose(0, 1)
+    axis = time_axis if len(shape) > 1 else 0
+    columns = 1 if len(shape) == 1 else shape[1 - axis]
+    results = ppo_fast.gae(
+        rewards,
+        rewards,
+        gamma=0.9,
+        gae_lambda=0.8,
+        last_values=torch.ones(columns, device=device),
+        terminated=rewards > 2,
+        time_axis=time_axis,
+    )
+    expected = ppo_fast.torch_advantage._empty_result(rewards, time_axis)
+    for x in results:
+        assert (x.shape, x.stride(), x.dtype) == (rewards.shape, expected.stride(), rewards.dtype)
+
+
+def test_a_device_that_cannot_be_used_is_named(device, monkeypatch):
+    call = plain_call(device)
+    monkeypatch.setattr(ppo_fast.cuda, "usable", lambda: (None, "cannot be used here: it is lent"))
+    with pytest.raises(RuntimeError, match=r"^gae: rewards .* cannot be used here: it is lent$"):
+        ppo_fast.gae(**call)
+    assert ppo_fast.normalize(call["values"], eps=1e-8, ddof=0).mean().abs() < 1e-6

@@ -134,19 +134,6 @@ def test_torch_and_numpy_agree_bitwise(dtype):
         assert a.numpy().tobytes() == b.tobytes()
 
 
-def test_statistics_of_tensors_are_a_mapping():
-    _, stats = loss_of(random_tensors(1, 40, 3))
-    named = {name: stats[name] for name in STATS if name != "kl"}
-    assert list(stats) == list(named)
-    assert len(stats) == len(named)
-    assert all(x.shape == () and x.dtype == torch.float64 for x in stats.values())
-    assert repr(stats) == repr(named)
-    assert "kl" not in stats
-    for name in ("kl", "entropy loss"):
-        with pytest.raises(KeyError, match=name):
-            stats[name]
-
-
 @pytest.mark.parametrize("normalize_advantages", [False, True])
 def test_gradcheck(normalize_advantages):
     batch = random_tensors(2, 6, 3)
@@ -404,6 +391,26 @@ def test_tensors_without_plain_memory():
     imaginary = torch.complex(one["returns"], one["returns"]).conj().imag
     with pytest.raises(TypeError, match=r"^ppo_loss: returns has its negative bit set; pass ret"):
         loss_of(one | {"returns": imaginary})
+
+
+def test_imaginary_parts_of_conjugates_are_refused_by_distributions():
+    batch = random_tensors(14, 8, 3)
+    logits = batch["logits"].detach()
+    imaginary = torch.complex(logits, logits).conj().imag
+    with pytest.raises(TypeError, match=r"^evaluate: logits has its negative bit set; pass"):
+        Categorical(imaginary).evaluate(batch["actions"])
+    with pytest.raises(TypeError, match=r"^kl: logits has its negative bit set; pass"):
+        Categorical(imaginary).kl(Categorical(logits))
+    logp, _ = Categorical(batch["logits"]).evaluate(batch["actions"])
+    with pytest.raises(TypeError, match=r"resolve_neg"):
+        logp.backward(torch.complex(logp, logp).detach().conj().imag)
+
+
+def test_a_mistake_is_told_once():
+    logits = torch.zeros(4, 3)
+    with pytest.raises(TypeError, match=r"actions must be int64, got int32") as caught:
+        Categorical(logits).evaluate(torch.zeros(4, dtype=torch.int32))
+    assert caught.value.__context__ is None
 
 
 def test_strides_change_no_bit():

@@ -69,7 +69,7 @@ StateNoise<T> read_noise(const DistributionArgument& dist, const std::vector<Giv
   return noise;
 }
 
-// Where draws go: arrays that the caller gave, entropy being optional, or new ones where actions are None.
+// Where draws go: arrays that the caller gave, entropy being optional, or new ones where all are None.
 struct SampleResults {
   Given actions;
   Given logp;
@@ -83,6 +83,9 @@ struct SampleResults {
   template <typename T, typename Made>
   void complete(const DistributionArgument& dist, const Made& made) {
     if (!actions.is_none()) return;
+    if (!logp.is_none() || !entropy.is_none()) {
+      Argument{dist.function, "actions"}.type_error("is missing, got None");
+    }
     const std::vector<py::ssize_t> column = {dist.batch()};
     const std::vector<py::ssize_t> rows = {dist.batch(), dist.components()};
     const auto& shape = dist.one_action() ? column : rows;

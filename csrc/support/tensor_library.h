@@ -7,33 +7,12 @@
 #include <stdexcept>
 #include <type_traits>
 
+#include "support/c_attribute.h"
 #include "support/tensors.h"
 
 namespace ppo {
 
 namespace py = pybind11;
-
-// An attribute of a type, by the function in C that it has for it if it has one: that takes a fifth of the way by its name.
-class Getter {
- public:
-  Getter(const py::type& type, const char* name) : name_(name), descriptor_(type.attr(name)) {
-    if (Py_TYPE(descriptor_.ptr()) != &PyGetSetDescr_Type) return;
-    get_ = reinterpret_cast<PyGetSetDescrObject*>(descriptor_.ptr())->d_getset;
-  }
-
-  // Of an instance of the type.
-  py::object operator()(const py::handle& object) const {
-    PyObject* const value = get_ == nullptr ? PyObject_GetAttr(object.ptr(), name_.ptr())
-                                            : get_->get(object.ptr(), get_->closure);
-    if (value == nullptr) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(value);
-  }
-
- private:
-  py::str name_;
-  py::object descriptor_;
-  const PyGetSetDef* get_ = nullptr;
-};
 
 class TensorLibrary {
  public:
@@ -53,7 +32,7 @@ class TensorLibrary {
 
   const tensors::dlpack::ExchangeApi& api() const { return api_; }
   bool requires_grad(const py::handle& tensor) const {
-    return requires_grad_(tensor).ptr() != Py_False;
+    return requires_grad_.of(tensor).ptr() != Py_False;
   }
 
   // What tells of tensors of T; strides in items.
@@ -73,10 +52,16 @@ class TensorLibrary {
  private:
   template <typename T>
   const py::object& dtype_of() const {
-    if constexpr (std::is_same_v<T, float>) return float32_;
-    if constexpr (std::is_same_v<T, double>) return float64_;
-    if constexpr (std::is_same_v<T, std::int64_t>) return int64_;
-    if constexpr (std::is_same_v<T, std::uint8_t>) return uint8_;
+    if constexpr (std::is_same_v<T, float>) {
+      return float32_;
+    } else if constexpr (std::is_same_v<T, double>) {
+      return float64_;
+    } else if constexpr (std::is_same_v<T, std::int64_t>) {
+      return int64_;
+    } else {
+      static_assert(std::is_same_v<T, std::uint8_t>);
+      return uint8_;
+    }
   }
   static py::object stolen(PyObject* object) {
     if (object == nullptr) throw py::error_already_set();
@@ -92,7 +77,7 @@ class TensorLibrary {
 
   py::capsule exchange_api_;
   const tensors::dlpack::ExchangeApi& api_;
-  Getter requires_grad_;
+  CAttribute requires_grad_;
   py::object empty_;
   py::object empty_here_;
   py::object float32_;

@@ -10,10 +10,17 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
   return cudaSuccess;
 }
+// The current one, which tests set: tensors are on device 0.
+extern "C" {
+__attribute__((visibility("default"))) inline int ppo_current_device = 0;
+}
 inline cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = ppo_current_device;
   return cudaSuccess;
 }
-inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaSetDevice(int device) {
+  ppo_current_device = device;
+  return cudaSuccess;
+}
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
