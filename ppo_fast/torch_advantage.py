@@ -80,7 +80,7 @@ def call(function: str, arguments: tuple[Any, ...]) -> Any:
         try:
             if not on_gpu:
                 return _eagerly(function, arguments, arguments)
-            kernels, _ = cuda.usable()
+            kernels, _ = cuda.usable()  # why not, `call_on_gpu` says
             if kernels is not None and function in _OUT:
                 results = kernels.advantage(function, arguments)
                 given = arguments[_OUT[function]]

@@ -55,7 +55,9 @@ def loss(
     if is_grad_enabled():
         _require_constants(function, form[0], tensors, settings)
     if _is_eager(tensors):
-        return _eager_loss(function, form, tensors, settings)
+        run = partial(_eager_loss, function, form, tensors, settings)
+        look_closer = partial(_require_loss_tensors, function, form[0], tensors)
+        return _eagerly(function, run, look_closer)  # type: ignore[no-any-return]
     _require_loss_tensors(function, form[0], tensors)
     _require_integers(function, form[1])
     # An operator's parameter is a number or a tensor: two of them for each coefficient.
@@ -87,18 +89,23 @@ def _require_constants(
         )
 
 
+def _eagerly(function: str, run: Callable[[], Any], look_closer: Callable[[], None]) -> Any:
+    """What `run` gives; where kernels refuse, `look_closer` says what is wrong in torch's words."""
+    try:
+        return run()
+    except (TypeError, RuntimeError) as error:
+        problem = error
+    look_closer()
+    require_no_transform(function)
+    raise problem
+
+
 def _eager_loss(
     function: str, form: tuple[Any, ...], tensors: tuple[Any, ...], settings: tuple[Any, ...]
 ) -> tuple[Tensor, Tensor]:
-    try:
-        outputs = _run_loss(function, form, tensors, settings)
-        leaves = [x for x in tensors[:_WITH_GRADIENT] if x is not None]
-        return _attach(outputs, *leaves), outputs[1]
-    except (TypeError, RuntimeError) as error:
-        problem = error
-    _require_loss_tensors(function, form[0], tensors)
-    require_no_transform(function)
-    raise problem
+    outputs = _run_loss(function, form, tensors, settings)
+    leaves = [x for x in tensors[:_WITH_GRADIENT] if x is not None]
+    return _attach(outputs, *leaves), outputs[1]
 
 
 def _run_loss(
@@ -250,28 +257,13 @@ def evaluate(dist: Parameters, actions: Any) -> tuple[Tensor, Tensor]:
     names = (_NAMES[family], "log_std", "dist.mask", "actions")
     result: tuple[Tensor, Tensor]
     if _is_eager(tensors):
-        result = _eagerly("evaluate", names, tensors, _apply_evaluate, (family, nvec))
+        run = partial(_apply_evaluate, *tensors, family, nvec)
+        result = _eagerly("evaluate", run, partial(_require_tensors, "evaluate", names, tensors))
         return result
     _require_tensors("evaluate", names, tensors)
     _require_integers("evaluate", nvec)
     result = _Evaluate.apply(*tensors, family, nvec)  # type: ignore[no-untyped-call]
     return result
-
-
-def _eagerly(
-    function: str,
-    names: tuple[str, ...],
-    tensors: tuple[Any, ...],
-    apply: Callable[..., Any],
-    form: tuple[Any, ...],
-) -> Any:
-    try:
-        return apply(*tensors, *form)
-    except (TypeError, RuntimeError) as error:
-        problem = error
-    _require_tensors(function, names, tensors)
-    require_no_transform(function)
-    raise problem
 
 
 def _evaluate_backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
@@ -336,7 +328,8 @@ def kl(old: Parameters, new: Parameters) -> Tensor:
     form = (new.family, new.nvec, old.nvec)
     result: Tensor
     if _is_eager(tensors):
-        result = _eagerly("kl", names, tensors, _apply_kl, form)
+        run = partial(_apply_kl, *tensors, *form)
+        result = _eagerly("kl", run, partial(_require_tensors, "kl", names, tensors))
         return result
     _require_tensors("kl", names, tensors)
     _require_integers("kl", new.nvec)

@@ -288,12 +288,11 @@ def test_cu_seqlens_of_any_dtype_and_stride(dtype, stride, device):
 def test_kernels_get_no_address_of_a_number(name, device):
     """Which would be the CPU's: the extension refuses it, and Python sends a tensor."""
     x = on(device, np.zeros((4, 1), np.float32))
-    given = {"rewards": x, "values": x, "gamma": 0.9, "gae_lambda": 0.8, "time_axis": 0}
+    given = {"rewards": x, "values": x, "gamma": 0.9, "gae_lambda": 0.8}
     given |= {"last_values": x[0], "episode_starts": x != 0, "last_done": x[0] != 0}
-    given |= {"exact": False, name: np.bool_(True) if name == "last_done" else np.float32(0.5)}
-    arguments = tuple(given.get(k) for k in ppo_fast.foreign.PARAMETERS["gae"])
+    given |= {name: np.bool_(True) if name == "last_done" else np.float32(0.5)}
     with pytest.raises(TypeError, match=f"gae: {name} must be a tensor, got a number"):
-        ppo_fast.cuda.usable()[0].advantage("gae", arguments)
+        gae_of(ppo_fast.cuda.usable()[0], given)
 
 
 @pytest.mark.parametrize("bootstrap", [0.5, np.float32(0.5), np.int64(1), torch.tensor(0.5)])

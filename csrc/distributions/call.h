@@ -134,4 +134,19 @@ BackwardCall<T> read_kl_backward(const DistributionArgument& old, const Distribu
   return call;
 }
 
+// Python's functions, of the same arguments for either device.
+template <typename Sample, typename Evaluate, typename EvaluateBackward, typename Kl,
+          typename KlBackward>
+void define_functions(py::module_& m, Sample sample, Evaluate evaluate,
+                      EvaluateBackward evaluate_backward, Kl kl, KlBackward kl_backward) {
+  m.def("sample", sample, py::arg("dist"), py::arg("noise"), py::arg("seed"), py::arg("first_id"),
+        py::arg("step"), py::arg("deterministic"), py::arg("actions"), py::arg("logp"),
+        py::arg("entropy"));
+  m.def("evaluate", evaluate, py::arg("dist"), py::arg("actions"));
+  m.def("evaluate_backward", evaluate_backward, py::arg("dist"), py::arg("actions"),
+        py::arg("logp_gradient"), py::arg("entropy_gradient"));
+  m.def("kl", kl, py::arg("old"), py::arg("dist"));
+  m.def("kl_backward", kl_backward, py::arg("old"), py::arg("dist"), py::arg("gradient"));
+}
+
 }  // namespace ppo

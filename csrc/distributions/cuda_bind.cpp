@@ -170,14 +170,7 @@ py::tuple kl_backward(const py::tuple& old, const py::tuple& dist, const py::obj
 }  // namespace
 
 void bind_cuda_distributions(py::module_& m) {
-  m.def("sample", &sample, py::arg("dist"), py::arg("noise"), py::arg("seed"), py::arg("first_id"),
-        py::arg("step"), py::arg("deterministic"), py::arg("actions"), py::arg("logp"),
-        py::arg("entropy"));
-  m.def("evaluate", &evaluate, py::arg("dist"), py::arg("actions"));
-  m.def("evaluate_backward", &evaluate_backward, py::arg("dist"), py::arg("actions"),
-        py::arg("logp_gradient"), py::arg("entropy_gradient"));
-  m.def("kl", &kl, py::arg("old"), py::arg("dist"));
-  m.def("kl_backward", &kl_backward, py::arg("old"), py::arg("dist"), py::arg("gradient"));
+  define_functions(m, &sample, &evaluate, &evaluate_backward, &kl, &kl_backward);
 }
 
 }  // namespace ppo

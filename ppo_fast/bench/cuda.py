@@ -296,7 +296,7 @@ def _rollout(shape: tuple[int, int], device: str, time_axis: int) -> Entry:
     terminated, last_values = data.keywords["terminated"], data.keywords["last_values"]
     gamma, gae_lambda = _FACTORS["gamma"], _FACTORS["gae_lambda"]
 
-    # As users write it: data(), which unpacks a dictionary, takes a twentieth longer on the host.
+    # As users write it: data(), which unpacks a dictionary, takes a tenth longer on the host.
     def call() -> Any:
         return advantage.gae(
             rewards,
